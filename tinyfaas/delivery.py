@@ -1,0 +1,160 @@
+"""The ledger of requests in flight: what is held unanswered, within bounds, and what the broker delivers again.
+
+A redelivery is recognised by session, packet id and digest. While its request is held it joins that one; once it was
+answered, the recorded answer is sent again. A new request is always run, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import threading
+from array import array
+from pathlib import Path
+
+from tinyfaas import log
+from tinyfaas.config import Queue
+from tinyfaas.history import History
+from tinyfaas.model import Request
+from tinyfaas.protocol import encode
+
+logger = log.get("delivery")
+
+LARGEST_KEPT_ANSWER_BYTES = 262_144
+
+
+class Admission(enum.Enum):
+    """What becomes of a message."""
+
+    NEW = enum.auto()
+    JOINED = enum.auto()
+    REFUSED = enum.auto()
+
+
+def digest_of(topic: str, payload: bytes, correlation: bytes | None) -> int:
+    """What, together with its packet id, makes a request recognisable; never 0."""
+    digest = hashlib.blake2b(payload, digest_size=8)
+    digest.update(b"\0%s\0%s" % (topic.encode(), correlation or b""))
+    return int.from_bytes(digest.digest(), "big") or 1
+
+
+class Ledger:
+    """Counts and bounds the requests of one connection. Without a history, no answer outlives its request."""
+
+    def __init__(self, bounds: Queue, history: History | None = None, answers_dir: Path | None = None) -> None:
+        self._bounds = bounds
+        self._history = history
+        self._answers_dir = answers_dir
+        self._changing = threading.Lock()
+        self._held: dict[int, Request] = {}
+        self._answered = array("Q", bytes(8 * 65_536 if history else 0))
+        self.count = 0
+        self.bytes = 0
+        self.redelivered = 0
+        self.refused = 0
+
+    def restore(self, answered: dict[int, int]) -> None:
+        """Take over what the history says was answered before this start."""
+        for mid, digest in answered.items():
+            self._answered[mid & 0xFFFF] = digest
+
+    def admit(self, request: Request) -> Admission:
+        """Hold a request, or join it to the one held that it repeats. QoS 0 beyond the bounds is refused."""
+        request.size = len(request.payload) + len(request.topic)
+        with self._changing:
+            if not request.qos:
+                if self._full():
+                    self.refused += 1
+                    return Admission.REFUSED
+                self._hold(request)
+                return Admission.NEW
+            held = self._held.get(request.mid)
+            if held is not None and request.dup and held.digest == request.digest:
+                held.epoch = request.epoch
+                self.redelivered += 1
+                return Admission.JOINED
+            if held is not None:
+                held.mid = 0  # the broker gave its packet id away: nobody waits for its acknowledgement
+            self._held[request.mid] = request
+            self._hold(request)
+            self._renew(request)
+            return Admission.NEW
+
+    def settle(self, request: Request) -> None:
+        """A request has its answer, and nothing waits for it any more."""
+        with self._changing:
+            self.count -= 1
+            self.bytes -= request.size
+            if request.mid and self._held.get(request.mid) is request:
+                del self._held[request.mid]
+        if request.kept_in is not None:
+            request.kept_in.unlink(missing_ok=True)
+
+    def full(self) -> bool:
+        """Whether no more may be taken off the broker now."""
+        with self._changing:
+            return self._full()
+
+    def was_answered(self, request: Request) -> bool:
+        """Whether this is a request delivered again after it was answered."""
+        return bool(request.dup and request.mid and self._history and self._answered[request.mid] == request.digest)
+
+    def recorded_answer(self, request: Request) -> bytes | None:
+        """The answer that a request got before; None if it was too large to be kept."""
+        assert self._history is not None
+        try:
+            return self._answer_file(request).read_bytes()
+        except OSError:
+            record = self._history.answer_to(self.key(request))
+            return encode(record) if record else None
+
+    def keep_answer(self, request: Request, answer: bytes) -> None:
+        """Keep an answer that the history has to cut, so that it is there when its request is delivered again."""
+        if not request.mid or self._answers_dir is None or len(answer) > LARGEST_KEPT_ANSWER_BYTES:
+            return
+        file = self._answer_file(request)
+        try:
+            file.write_bytes(answer)
+            request.kept_in = file
+        except OSError as error:
+            logger.warning("answer_not_kept", error=str(error), function=request.function)
+
+    def note_answered(self, request: Request) -> None:
+        """Remember that a request was answered, for when it is delivered again."""
+        if request.mid and self._history is not None:
+            self._answered[request.mid] = request.digest
+
+    def key(self, request: Request) -> str:
+        """What a redelivery of this request has in common with it."""
+        session = self._history.session if self._history else ""
+        return f"{session}.{request.mid}.{request.digest:016x}"
+
+    def resume(self, *, session_present: bool) -> None:
+        """A connection stands. If the broker has forgotten our session, what is held will never be delivered again."""
+        if session_present and (self._history is None or self._history.session):
+            return
+        with self._changing:
+            for request in self._held.values():
+                request.mid = 0
+            self._held.clear()
+        if self._history is not None:
+            self._answered = array("Q", bytes(8 * 65_536))
+            self._history.begin_session()
+
+    def _full(self) -> bool:
+        return self.count >= self._bounds.max_requests or self.bytes >= self._bounds.max_bytes
+
+    def _hold(self, request: Request) -> None:
+        self.count += 1
+        self.bytes += request.size
+
+    def _renew(self, request: Request) -> None:
+        """A new request whose key belonged to an answered one: were it not said, a crash would give it that answer."""
+        if self._history is None or request.dup or self._answered[request.mid] != request.digest:
+            return
+        self._answered[request.mid] = 0
+        self._history.note_received(self.key(request))
+
+    def _answer_file(self, request: Request) -> Path:
+        assert self._answers_dir is not None
+        return self._answers_dir / f"{self.key(request)}.json"

@@ -1,0 +1,136 @@
+"""Upload → build → try → switch; delete; rollback. The version before serves until the new one has been tried."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tinyfaas import environments, log
+from tinyfaas.config import Uploads
+from tinyfaas.environments import Report
+from tinyfaas.errors import BadRequest, ConfigError, NotFound
+from tinyfaas.files import sync_directory, write_atomically
+from tinyfaas.model import Version
+from tinyfaas.pool import Pool
+from tinyfaas.protocol import Upload, encode, iso_time
+from tinyfaas.registry import Record, Registry
+
+logger = log.get("deploy")
+
+_UNOWNED = ".unowned"
+
+
+class Deployer:
+    """Changes which functions there are. One thread at a time may work on one function."""
+
+    def __init__(
+        self, registry: Registry, pool: Pool, settings: Uploads, forget_history: Callable[[str], None]
+    ) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._settings = settings
+        self._forget_history = forget_history
+
+    def check(self, name: str, upload: Upload) -> None:
+        """Refuse settings that can't be used before anything is built; raises `BadRequest`."""
+        try:
+            self._registry.spec_for(name, Version(0, "", "", "none", upload.config))
+        except ConfigError as error:
+            raise BadRequest(str(error)) from None
+
+    def upload(self, name: str, upload: Upload, report: Report) -> Version:
+        """Build and try a new version, then make it current; raises `BuildFailed` and leaves the old one serving."""
+        record = self._registry.get(name)
+        number = record.next_number if record else 1
+        if record is None:
+            self._mark_unowned(name)
+        code_dir = self._registry.home(name) / "versions" / str(number)
+        try:
+            version = self._build(name, number, upload, code_dir, report)
+            report("import", "")
+            worker = self._pool.start(self._registry.spec_for(name, version))
+        except BaseException:
+            shutil.rmtree(code_dir, ignore_errors=True)
+            self._clean(name, record)
+            raise
+        changed = (record or Record(0, 1, ())).with_version(version, self._settings.keep_versions)
+        self._switch(name, changed)
+        self._pool.adopt(worker)
+        self._clean(name, changed)
+        return version
+
+    def rollback(self, name: str) -> Version:
+        """Make the version before the current one current; raises `NotFound` where there is none."""
+        changed = self._registry.record(name).rolled_back()
+        if changed is None:
+            raise NotFound(f"{name} has no version before {self._registry.record(name).current}")
+        self._switch(name, changed)
+        return changed.version
+
+    def delete(self, name: str) -> None:
+        """Remove a function: its code, environments, state and history; raises `NotFound`."""
+        self._registry.record(name)
+        self._mark_unowned(name)
+        self._registry.remove(name)
+        self._pool.retire(name)
+        self._forget_history(name)
+        _remove(self._registry.home(name))
+
+    def sweep(self) -> None:
+        """Remove what an interrupted upload or delete has left behind; called once before anything is served."""
+        for home in self._registry.home("").iterdir():
+            record = self._registry.get(home.name)
+            if record is not None:
+                self._clean(home.name, record)
+            elif (home / _UNOWNED).exists():
+                logger.info("leftover_removed", path=str(home))
+                _remove(home)
+
+    def _build(self, name: str, number: int, upload: Upload, code_dir: Path, report: Report) -> Version:
+        shutil.rmtree(code_dir, ignore_errors=True)
+        code_dir.mkdir(parents=True)
+        write_atomically(code_dir / "func.py", upload.code)
+        write_atomically(code_dir / "requirements.txt", upload.requirements)
+        sync_directory(code_dir.parent)
+        environment = environments.prepare(
+            self._registry.home(name), code_dir / "requirements.txt", report, self._settings.build_timeout_s
+        )
+        digest = hashlib.sha256(b"\0".join((upload.code, upload.requirements, encode(upload.config)))).hexdigest()
+        return Version(number, iso_time(time.time()), digest, environment, upload.config)
+
+    def _switch(self, name: str, changed: Record) -> None:
+        self._registry.put(name, changed)
+        self._pool.retire(name)
+
+    def _mark_unowned(self, name: str) -> None:
+        """A folder with this mark and no record is a first upload or a delete that was interrupted."""
+        home = self._registry.home(name)
+        home.mkdir(parents=True, exist_ok=True)
+        (home / _UNOWNED).touch()
+
+    def _clean(self, name: str, record: Record | None) -> None:
+        """Remove versions and environments that the record does not name."""
+        home = self._registry.home(name)
+        if record is None:
+            _remove(home)
+            return
+        (home / _UNOWNED).unlink(missing_ok=True)
+        numbers = {str(version.number) for version in record.versions}
+        for folder in (home / "versions").glob("*"):
+            if folder.name not in numbers:
+                shutil.rmtree(folder, ignore_errors=True)
+        environments.remove_unused(home, (version.environment for version in record.versions))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder whose owner may have made parts of it unwritable."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            inner = Path(parent, name)
+            if not inner.is_symlink():
+                inner.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,125 @@
+"""Settings as dataclass fields: each carries its default, its range and one line of documentation.
+
+One mechanism reads the server's configuration (`config.py`) and a function's own settings (`settings.py`),
+checks both with the same messages, and prints both as documentation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from tinyfaas.errors import ConfigError
+
+T = TypeVar("T")
+SECRET_MASK = "********"  # noqa: S105  (what is shown instead of one)
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    pattern: str = "",
+    secret: bool = False,
+    env: str = "",
+) -> Any:
+    """Declare a setting. `low` and `high` are inclusive; `env` names a variable other than the derived one."""
+    metadata = {
+        "doc": doc, "low": low, "high": high, "choices": choices, "pattern": pattern, "secret": secret, "env": env,
+    }  # fmt: skip
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def fields_of(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """The declared settings of a dataclass, by name."""
+    return {field.name: field for field in dataclasses.fields(kind)}
+
+
+def type_of(kind: type[Any], name: str) -> Any:
+    """The annotation of a setting, resolved."""
+    return get_type_hints(kind)[name]
+
+
+def allowed(kind: Any, field: dataclasses.Field[Any]) -> str:
+    """What a setting may be, in words: `an integer from 1 to 65535`."""
+    meta = field.metadata
+    if meta["choices"]:
+        return "one of " + ", ".join(f'"{choice}"' for choice in meta["choices"])
+    words = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Path: "a path"}
+    text = words.get(kind, "a list of strings")
+    if meta["low"] is not None and meta["high"] is not None:
+        return f"{text} from {meta['low']} to {meta['high']}"
+    if meta["low"] is not None:
+        return f"{text} of at least {meta['low']}"
+    if meta["pattern"]:
+        return f"{text} matching {meta['pattern']}"
+    return text
+
+
+def checked(kind: Any, field: dataclasses.Field[Any], value: object, where: str) -> Any:
+    """Return `value` as the setting's type, or raise `ConfigError` naming `where`, the value and what is allowed."""
+    try:
+        typed = _typed(kind, value)
+    except (TypeError, ValueError):
+        raise _refused(kind, field, value, where) from None
+    meta = field.metadata
+    too_low = meta["low"] is not None and typed < meta["low"]
+    too_high = meta["high"] is not None and typed > meta["high"]
+    no_choice = bool(meta["choices"]) and typed not in meta["choices"]
+    no_match = bool(meta["pattern"]) and typed != "" and re.fullmatch(meta["pattern"], str(typed)) is None
+    if too_low or too_high or no_choice or no_match:
+        raise _refused(kind, field, value, where)
+    return typed
+
+
+def from_text(kind: Any, text: str) -> object:
+    """The value that a variable's text stands for, still to be `checked`."""
+    if kind is bool:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    if kind in (str, Path):
+        return text
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def build(kind: type[T], values: Mapping[str, object], where: str) -> T:
+    """Make the dataclass from a table of values; unknown keys and bad values raise `ConfigError`."""
+    fields = fields_of(kind)
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"{where}{key}: no such setting; there are: {', '.join(fields)}")
+    return kind(
+        **{key: checked(type_of(kind, key), fields[key], value, f"{where}{key}") for key, value in values.items()}
+    )
+
+
+def _typed(kind: Any, value: object) -> Any:
+    if kind is bool or isinstance(value, bool):
+        if kind is not bool or not isinstance(value, bool):
+            raise TypeError
+        return value
+    if kind is float and isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    if kind in (int, str) and isinstance(value, kind):
+        return value
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    if kind == tuple[str, ...] and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise TypeError
+
+
+def _refused(kind: Any, field: dataclasses.Field[Any], value: object, where: str) -> ConfigError:
+    shown = SECRET_MASK if field.metadata["secret"] else repr(value)
+    return ConfigError(f"{where}: {shown[:80]} is not {allowed(kind, field)}")

@@ -1,0 +1,355 @@
+"""One connection to the broker: connect for ever, subscribe, receive, publish, acknowledge.
+
+Each connection has a thread that waits on the socket and hands messages on. Answers are written by whichever thread
+made them, straight to the socket: a wake-up of the network thread would cost more than the write itself.
+
+Two locks meet here. `_sending` guards what goes out and whether the connection is up. paho holds a lock of its own
+while it calls back; so no callback takes `_sending`, and what a callback wants sent, the network thread sends later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from tinyfaas import log
+from tinyfaas.config import Mqtt
+from tinyfaas.delivery import Admission, Ledger, digest_of
+from tinyfaas.gateway.client import Session, make_client
+from tinyfaas.model import Answer, Request
+
+logger = log.get("gateway")
+
+_TICK_S = 1.0
+_FIRST_PAUSE_S = 0.5
+_GRACE_S = 5.0  # after a reconnect, how long the broker has to deliver again what it holds
+_STABLE_S = 10.0  # a connection that lasted this long was a good one: the next attempt comes soon
+_LARGEST_UNSENT_BYTES = 8_388_608
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who is told: `accept` of every new request, `refuse` makes the answer to one beyond the bounds (both on the
+    network thread), `changed` when the connection has come up or gone down.
+    """
+
+    accept: Callable[[Request], None]
+    refuse: Callable[[Request], Answer]
+    changed: Callable[[], None]
+
+
+class Connection:
+    """Everything that is received goes through `ledger`; what is received twice is told apart there."""
+
+    def __init__(self, settings: Mqtt, session: Session, error_topic: str, ledger: Ledger, handlers: Handlers) -> None:
+        self._settings = settings
+        self._session = session
+        self._error_topic = error_topic
+        self._ledger = ledger
+        self._handlers = handlers
+        self._v5 = settings.protocol == "5"
+        self._plain = self._properties()
+        self._sending = threading.RLock()
+        self._up = False
+        self._up_since_s = 0.0
+        self._epoch = 0
+        self._receive_maximum = 65_535
+        self._published = 0
+        self._confirmed = 0
+        self._confirming = itertools.count(1)
+        self._unsent: deque[Request] = deque()
+        self._unsent_bytes = 0
+        self._later: deque[Callable[[], None]] = deque()
+        self._stopping = threading.Event()
+        self._paused = False
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._said = ""
+        self._reason = ""
+        self.attempted = threading.Event()
+        self._beat_s = time.monotonic()
+        self.connects = 0
+        self.dropped_answers = 0
+        self._client = make_client(settings, session)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish
+        # With this set paho only queues; what writes is `_flush` and the network thread, both under `_sending`.
+        self._client.on_socket_register_write = lambda *_: None
+        self._thread = threading.Thread(target=self._run, name=f"network-{session.client_id}", daemon=True)
+
+    @property
+    def up(self) -> bool:
+        """Whether the broker has accepted us and we have subscribed."""
+        return self._up
+
+    def silent_s(self) -> float:
+        """Seconds since the network thread last showed life."""
+        return time.monotonic() - self._beat_s
+
+    def start(self) -> None:
+        """Start connecting; never fails because the broker is away."""
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Take nothing more off the broker; answers still go out."""
+        self._paused = True
+
+    def stop(self) -> None:
+        """Disconnect in order, so that the will is not sent; the broker keeps the session."""
+        with self._sending:
+            self._stopping.set()
+            if self._up:
+                self._up = False
+                self._client.disconnect()
+                self._flush()
+        self._wake()
+        self._thread.join(self._settings.connect_timeout_s + 1.0)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
+        """Publish something that answers no request; False if the connection is down."""
+        with self._sending:
+            if not self._up:
+                return False
+            self._publish(topic, payload, qos, self._plain, retain=retain)
+            self._flush()
+        return True
+
+    def reply(self, request: Request, answer: Answer | None) -> None:
+        """Publish an answer, then acknowledge its request. Without one the request is left to the broker.
+
+        What can't be sent now is kept and sent after the reconnect.
+        """
+        with self._sending:
+            if answer is None:
+                self._ledger.settle(request)
+                return
+            request.answer = answer
+            if self._sendable(request):
+                self._send(request)
+                self._flush()
+            else:
+                self._keep(request)
+
+    # --- what goes out -----------------------------------------------------------------------------------------
+
+    def _sendable(self, request: Request) -> bool:
+        if not self._up or self._published - self._confirmed >= self._receive_maximum:
+            return False
+        return not request.mid or request.epoch == self._epoch or time.monotonic() > self._up_since_s + _GRACE_S
+
+    def _send(self, request: Request) -> None:
+        answer = request.answer
+        assert answer is not None
+        if answer.payload:
+            properties = self._properties(request.correlation) if request.correlation is not None else self._plain
+            if answer.topic:
+                self._publish(answer.topic, answer.payload, request.qos, properties)
+            if answer.error_payload:
+                self._publish(self._error_topic, answer.error_payload, request.qos, self._plain)
+        if request.mid and request.epoch == self._epoch:
+            self._client.ack(request.mid, 1)
+        self._ledger.settle(request)
+
+    def _publish(
+        self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool = False
+    ) -> None:
+        self._published += 1
+        self._client.publish(topic, payload, qos, retain, properties)
+
+    def _flush(self) -> None:
+        """Write what is queued, as far as the socket takes it; the network thread sees to the rest."""
+        self._client.loop_write()
+        if self._client.want_write():
+            self._wake()
+
+    def _keep(self, request: Request) -> None:
+        """Hold an answer back until it can be sent, within a bound; the oldest go first."""
+        assert request.answer is not None
+        self._unsent.append(request)
+        self._unsent_bytes += len(request.answer.payload)
+        while self._unsent_bytes > _LARGEST_UNSENT_BYTES and len(self._unsent) > 1:
+            dropped = self._unsent.popleft()
+            assert dropped.answer is not None
+            self._unsent_bytes -= len(dropped.answer.payload)
+            self._ledger.settle(dropped)  # at QoS 1 its record answers the redelivery
+            self.dropped_answers += 1
+
+    def _send_kept(self) -> None:
+        with self._sending:
+            waiting, self._unsent, self._unsent_bytes = self._unsent, deque(), 0
+            for request in waiting:
+                if self._sendable(request):
+                    self._send(request)
+                else:
+                    self._keep(request)
+            if self._up:
+                self._flush()
+
+    def _properties(self, correlation: bytes | None = None) -> Properties | None:
+        if not self._v5:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ContentType = "application/json"
+        if correlation is not None:
+            properties.CorrelationData = correlation
+        return properties
+
+    # --- the network thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            self._beat_s = time.monotonic()
+            try:
+                self._client.reconnect()
+                self.attempted.set()
+                self._serve()
+            except (OSError, ValueError) as error:
+                self._failed(str(error))
+            except Exception as error:
+                logger.exception("network_fault", client_id=self._session.client_id)
+                self._failed(str(error))
+            self.attempted.set()
+            lasted_s = self._went_down()
+            pause_s = _FIRST_PAUSE_S if lasted_s > _STABLE_S else min(pause_s * 2, self._settings.reconnect_max_s)
+            self._stopping.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (so that forty Pis don't come at once)
+
+    def _serve(self) -> None:
+        """Read and write until the connection ends."""
+        next_tick_s = 0.0
+        while (sock := self._client.socket()) is not None and not (
+            self._stopping.is_set() and not self._client.want_write()
+        ):
+            now_s = self._beat_s = time.monotonic()
+            if now_s >= next_tick_s:
+                next_tick_s = now_s + _TICK_S
+                self._client.loop_misc()
+                self._send_kept()
+            reading = [self._wake_read] if self._paused or self._ledger.full() else [self._wake_read, sock]
+            writing = [sock] if self._client.want_write() else []
+            readable, writable, _ = select.select(reading, writing, [], min(_TICK_S, next_tick_s - now_s))
+            if self._wake_read in readable:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake_read.recv(4096)
+            if sock in readable:
+                self._read(sock)
+            if writable:
+                with self._sending:
+                    self._client.loop_write()
+
+    def _read(self, sock: Any) -> None:
+        self._client.loop_read()
+        while getattr(sock, "pending", int)() and self._client.socket() is sock:  # TLS may hold what select can't see
+            self._client.loop_read()
+        while self._later:
+            self._later.popleft()()
+        if self._unsent:
+            self._send_kept()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_write.send(b"\0")
+
+    def _failed(self, error: str) -> None:
+        if error != self._said:  # once, and not at every attempt
+            logger.warning("broker_unreachable", client_id=self._session.client_id, host=self._settings.host,
+                           port=self._settings.port, error=error)  # fmt: skip
+        self._said = error
+
+    def _went_down(self) -> float:
+        """Note that the connection is gone; returns for how many seconds it stood."""
+        with self._sending:
+            was_up, self._up = self._up, False
+        if not was_up:
+            return 0.0
+        logger.warning("disconnected", client_id=self._session.client_id, reason=self._reason)
+        self._handlers.changed()
+        return time.monotonic() - self._up_since_s
+
+    # --- what paho calls back, all on the network thread but for _on_disconnect -------------------------------------
+
+    def _on_connect(self, client: Client, _data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        if reason.is_failure:
+            self._failed(f"refused: {reason}")
+            return
+        self._receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
+        self._epoch += 1  # nothing is sent before `_came_up`, but messages may come right behind this
+        self._ledger.resume(session_present=bool(flags.session_present))
+        for topic in self._session.topics:
+            if self._v5:
+                options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+                client.subscribe(topic, options=options)
+            else:
+                client.subscribe(topic, qos=1)
+        self._later.append(lambda: self._came_up(session_present=bool(flags.session_present)))
+
+    def _came_up(self, *, session_present: bool) -> None:
+        with self._sending:
+            self._up, self._up_since_s = True, time.monotonic()
+            self.connects += 1
+            self._said = self._reason = ""
+            self._flush()
+        logger.info("connected", client_id=self._session.client_id, host=self._settings.host,
+                    port=self._settings.port, session_present=session_present)  # fmt: skip
+        self._handlers.changed()
+
+    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        self._reason = str(reason)
+
+    def _on_publish(self, *_: Any) -> None:
+        # Several threads come here without a common lock; a count never loses a step as `+= 1` would.
+        self._confirmed = next(self._confirming)
+
+    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        try:
+            request = self._request(message)
+            admission = self._ledger.admit(request)
+            if admission is Admission.NEW:
+                self._handlers.accept(request)
+            elif admission is Admission.REFUSED:
+                self._later.append(lambda: self._say_refused(request))
+        except Exception:  # one bad message must not end the thread that reads all others
+            logger.exception("message_not_accepted")
+
+    def _say_refused(self, request: Request) -> None:
+        answer = self._handlers.refuse(request)
+        self.publish(answer.topic, answer.payload)
+        self.publish(self._error_topic, answer.error_payload)
+
+    def _request(self, message: MQTTMessage) -> Request:
+        properties, now_s = message.properties, time.monotonic()
+        payload = bytes(message.payload)
+        correlation = getattr(properties, "CorrelationData", None)
+        expiry_s = getattr(properties, "MessageExpiryInterval", None)
+        return Request(
+            topic=message.topic,
+            payload=payload,
+            qos=min(message.qos, 1),
+            mid=message.mid if message.qos else 0,
+            dup=message.dup,
+            retain=message.retain,
+            epoch=self._epoch,
+            received_s=now_s,
+            expires_s=None if expiry_s is None else now_s + expiry_s,
+            response_topic=getattr(properties, "ResponseTopic", ""),
+            correlation=correlation,
+            digest=digest_of(message.topic, payload, correlation) if message.qos else 0,
+        )

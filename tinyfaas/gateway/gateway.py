@@ -1,0 +1,132 @@
+"""What travels on which connection: invocations on one, administration and presence on another.
+
+A flood of invocations fills only its own connection, so `list` and `status` are answered all the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from tinyfaas.config import Config, Queue
+from tinyfaas.delivery import Ledger
+from tinyfaas.errors import Failure, Overloaded
+from tinyfaas.gateway.client import Session
+from tinyfaas.gateway.connection import Connection, Handlers
+from tinyfaas.model import Answer, Request
+from tinyfaas.protocol import Topics, encode
+
+# Administration is for people and playbooks: a few commands at a time, uploads among them.
+_ADMIN_BOUNDS = Queue(max_requests=200, max_bytes=67_108_864)
+
+
+class Gateway:
+    """Both connections, and the node's presence. `presence` holds the keys that online and offline share."""
+
+    def __init__(self, config: Config, topics: Topics, ledger: Ledger, presence: dict[str, Any]) -> None:
+        self._config = config
+        self._topics = topics
+        self._presence = presence
+        self._ledger = ledger
+        self._announced: tuple[int, bool] | None = None
+        self.changed = threading.Event()
+
+    def open(
+        self,
+        invoke: Callable[[Request], None],
+        refuse: Callable[[Request, Failure], Answer],
+        command: Callable[[Request], None],
+    ) -> None:
+        """Make the connections and say who gets what arrives; nothing is connected yet. Raises `ConfigError`."""
+        mqtt = self._config.mqtt
+        client_id = mqtt.client_id or f"tinyfaas-{self._config.node.name}"
+        window = min(65_535, self._config.queue.max_requests)
+        overloaded = Overloaded("the server holds as many requests as it may")
+        self.invocations = Connection(
+            mqtt,
+            Session(client_id, (f"{self._topics.invoke_prefix}#",), receive_maximum=window),
+            self._topics.error,
+            self._ledger,
+            Handlers(invoke, lambda request: refuse(request, overloaded), self.changed.set),
+        )
+        self.administration = Connection(
+            mqtt,
+            Session(
+                f"{client_id}-admin", (f"{self._topics.admin_prefix}#",),
+                will=(self._topics.node(self._config.node.name), self._state("offline")), receive_maximum=100,
+            ),
+            self._topics.error,
+            Ledger(_ADMIN_BOUNDS),
+            Handlers(command, lambda _: Answer("", b""), self.changed.set),
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start connecting both."""
+        self.invocations.start()
+        self.administration.start()
+
+    def wait_attempted(self, timeout_s: float) -> None:
+        """Wait until each has connected or failed to once."""
+        self.invocations.attempted.wait(timeout_s)
+        self.administration.attempted.wait(timeout_s)
+
+    @property
+    def up(self) -> bool:
+        """Whether both connections stand."""
+        return self.invocations.up and self.administration.up
+
+    def reply_invocation(self, request: Request, answer: Answer | None) -> None:
+        """Answer an invocation on the connection it came by."""
+        self.invocations.reply(request, answer)
+
+    def reply_command(self, request: Request, answer: Answer | None) -> None:
+        """Answer an administrative command on the connection it came by."""
+        self.administration.reply(request, answer)
+
+    def late(self, within_s: float) -> list[str]:
+        """Connections whose thread has shown no life within this time."""
+        named = {"invocations": self.invocations, "administration": self.administration}
+        return [name for name, connection in named.items() if connection.silent_s() > within_s]
+
+    def announce(self) -> None:
+        """Publish the presence if it is not what was published on this connection."""
+        up = self.invocations.up
+        wanted = (self.administration.connects, up)
+        if self.administration.up and self._announced != wanted and self._say("online" if up else "offline"):
+            self._announced = wanted
+
+    def event(self, topic: str, payload: bytes) -> None:
+        """Publish an event; nobody waits for those."""
+        self.administration.publish(topic, payload)
+
+    def pause(self) -> None:
+        """Take nothing more off the broker."""
+        self.invocations.pause()
+        self.administration.pause()
+
+    def stop(self) -> None:
+        """Say that the node is offline and disconnect both."""
+        self._say("offline")
+        self.invocations.stop()
+        self.administration.stop()
+
+    def status(self) -> dict[str, Any]:
+        """The connections, for the `status` command."""
+        mqtt = self._config.mqtt
+        return {
+            "host": mqtt.host,
+            "port": mqtt.port,
+            "connected": self.up,
+            "connects": self.invocations.connects,
+            "redelivered": self._ledger.redelivered,
+            "dropped_answers": self.invocations.dropped_answers,
+        }
+
+    def _say(self, state: str) -> bool:
+        return self.administration.publish(
+            self._topics.node(self._config.node.name), self._state(state), qos=1, retain=True
+        )
+
+    def _state(self, state: str) -> bytes:
+        return encode({"state": state, **self._presence})

@@ -1,0 +1,94 @@
+"""The things that pass between rooms: what a function is, what a request is, what came of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinyfaas.fields import setting
+
+FUNCTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one function may use. The configuration holds the defaults, a function's settings override them."""
+
+    timeout_s: float = setting(30.0, "Seconds one call may run before its worker is killed.", low=0.05, high=86400.0)
+    concurrency: int = setting(0, "Calls that may run at once; 0: all dispatch threads but one.", low=0, high=256)
+    max_payload_bytes: int = setting(1_048_576, "Largest request in bytes.", low=64, high=268_435_455)
+    max_result_bytes: int = setting(1_048_576, "Largest result in bytes of JSON.", low=64, high=268_435_455)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One uploaded version of a function, as the registry records it."""
+
+    number: int
+    uploaded: str
+    digest: str
+    environment: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """All that a worker needs to serve the current version of a function."""
+
+    name: str
+    version: int
+    uploaded: str
+    code_dir: Path
+    state_dir: Path
+    python: Path
+    limits: Limits
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One message as it came from the broker: bare bytes, parsed only when its turn comes.
+
+    Times are monotonic seconds. `mid` and `epoch` say which packet of which connection awaits an acknowledgement;
+    `digest` and `mid` together recognise a redelivery. `answer` is kept while it can't be sent; `kept_in` is the file
+    that holds a large one until then.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    mid: int = 0
+    dup: bool = False
+    retain: bool = False
+    epoch: int = 0
+    received_s: float = 0.0
+    expires_s: float | None = None
+    response_topic: str = ""
+    correlation: bytes | None = None
+    function: str = ""
+    digest: int = 0
+    size: int = 0
+    answer: Answer | None = None
+    kept_in: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is published for a request: on its own topic (empty where it has none), and on the error topic.
+
+    An empty `payload` means that nobody is to be answered, only acknowledged.
+    """
+
+    topic: str
+    payload: bytes
+    error_payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a worker returned: the result as JSON text, and whether the worker was started for this call."""
+
+    json: bytes
+    cold: bool

@@ -1,0 +1,222 @@
+"""Warm workers per function: lease, give back, end the idle, and back off from a function that can't start."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinyfaas import log
+from tinyfaas.config import Pool as Settings
+from tinyfaas.errors import BuildFailed, Crashed, Failure, Unavailable
+from tinyfaas.model import FunctionSpec, Result
+from tinyfaas.worker import Worker
+
+logger = log.get("pool")
+
+_FIRST_BACKOFF_S = 0.5
+
+
+@dataclass(slots=True)
+class Trouble:
+    """A function whose workers die at start: how often in a row, why, and until when it is left alone."""
+
+    failures: int
+    reason: str
+    until_s: float
+
+
+class Pool:
+    """Runs calls in workers. `current` tells the spec in force for a name, or None once it is deleted."""
+
+    def __init__(self, settings: Settings, node: str, current: Callable[[str], FunctionSpec | None]) -> None:
+        self._settings = settings
+        self._node = node
+        self._current = current
+        self._changing = threading.Lock()
+        self._idle: dict[str, deque[Worker]] = {}
+        self._busy: set[Worker] = set()
+        self._troubles: dict[str, Trouble] = {}
+        self._closed = False
+        self.started = 0
+        self.killed = 0
+
+    def run(self, spec: FunctionSpec, invocation: str, payload: bytes) -> Result:
+        """Call the function in a warm worker, or a new one; raises the `Failure` that came instead of a result."""
+        worker, cold = self._lease(spec)
+        try:
+            return Result(worker.call(invocation, payload), cold)
+        except Failure as failure:
+            if not worker.usable():
+                self.killed += 1
+                logger.warning("worker_killed", function=spec.name, version=spec.version, invocation_id=invocation,
+                               code=failure.code, reason=failure.message)  # fmt: skip
+            raise
+        finally:
+            self._give_back(worker)
+
+    def start(self, spec: FunctionSpec) -> Worker:
+        """Start a worker and wait until its function is loaded; raises `BuildFailed`. The caller owns it."""
+        worker = Worker(spec, self._node)
+        with self._changing:
+            self._busy.add(worker)
+            self.started += 1
+        try:
+            worker.wait_ready(self._settings.start_timeout_s)
+        except BaseException:
+            self.discard(worker)
+            raise
+        return worker
+
+    def adopt(self, worker: Worker) -> None:
+        """Take a started worker for calls to come; a good start ends a function's trouble."""
+        self._troubles.pop(worker.spec.name, None)
+        current = self._current(worker.spec.name)
+        if current == worker.spec:
+            worker.spec = current  # the same object compares faster, at every call
+        self._give_back(worker)
+
+    def discard(self, worker: Worker) -> None:
+        """End a worker that is not to be used."""
+        worker.kill("discarded")
+        with self._changing:
+            self._busy.discard(worker)
+
+    def retire(self, function: str) -> None:
+        """End the idle workers of a function; the busy ones end when they come back, for they serve an old version."""
+        with self._changing:
+            idle = self._idle.pop(function, deque())
+            self._troubles.pop(function, None)
+        for worker in idle:
+            worker.kill("its version was replaced")
+
+    def trouble(self, function: str) -> str:
+        """Why a function is failing; empty if it isn't. A quiet time clears it."""
+        trouble = self._troubles.get(function)
+        if trouble is None:
+            return ""
+        if time.monotonic() > trouble.until_s + self._settings.backoff_max_s:
+            self._troubles.pop(function, None)
+            return ""
+        return trouble.reason
+
+    def warm(self, function: str) -> int:
+        """Workers of a function that stand ready or run."""
+        with self._changing:
+            busy = sum(worker.spec.name == function for worker in self._busy)
+            return busy + len(self._idle.get(function, ()))
+
+    def pids(self) -> list[int]:
+        """The process ids of all workers."""
+        with self._changing:
+            return [worker.pid for worker in self._all()]
+
+    def counts(self) -> dict[str, int]:
+        """How many workers are busy and idle, were started, and were killed."""
+        with self._changing:
+            idle = sum(map(len, self._idle.values()))
+            return {"busy": len(self._busy), "idle": idle, "started": self.started, "killed": self.killed}
+
+    def reap_idle(self) -> None:
+        """End workers that have been idle too long or have died; called now and then."""
+        oldest_s = time.monotonic() - self._settings.idle_s
+        with self._changing:
+            ended = [
+                worker
+                for waiting in self._idle.values()
+                for worker in waiting
+                if worker.idle_since_s < oldest_s or not worker.usable()
+            ]
+            self._remove(ended)
+        for worker in ended:
+            worker.kill("was idle")
+
+    def interrupt(self) -> None:
+        """Kill what still runs; each call that waits for an answer ends as `crashed`."""
+        with self._changing:
+            for worker in self._busy:
+                worker.interrupt()
+
+    def close(self) -> None:
+        """End every worker; what is given back from now on is ended too."""
+        with self._changing:
+            self._closed = True
+            idle = [worker for waiting in self._idle.values() for worker in waiting]
+            self._idle.clear()
+            for worker in self._busy:
+                worker.interrupt()
+        for worker in idle:
+            worker.kill("the server stops")
+
+    def _lease(self, spec: FunctionSpec) -> tuple[Worker, bool]:
+        while (worker := self._pop_idle(spec.name)) is not None:
+            if (worker.spec is spec or worker.spec == spec) and worker.usable():
+                return worker, False
+            self.discard(worker)
+        self._refuse_while_backed_off(spec.name)
+        try:
+            worker = self.start(spec)
+        except BuildFailed as failure:
+            self._back_off(spec.name, failure.message)
+            raise Crashed(f"its worker did not start: {failure.message}") from None
+        self._troubles.pop(spec.name, None)
+        return worker, True
+
+    def _pop_idle(self, function: str) -> Worker | None:
+        with self._changing:
+            waiting = self._idle.get(function)
+            if not waiting:
+                return None
+            worker = waiting.pop()  # the warmest
+            if not waiting:
+                del self._idle[function]
+            self._busy.add(worker)
+            return worker
+
+    def _give_back(self, worker: Worker) -> None:
+        spec = self._current(worker.spec.name)
+        wanted = spec is not None and (worker.spec is spec or worker.spec == spec) and worker.usable()
+        surplus: list[Worker] = []
+        with self._changing:
+            self._busy.discard(worker)
+            if wanted and not self._closed:
+                worker.idle_since_s = time.monotonic()
+                self._idle.setdefault(worker.spec.name, deque()).append(worker)
+                surplus = self._surplus()
+                self._remove(surplus)
+            else:
+                surplus.append(worker)
+        for ended in surplus:
+            ended.kill("is not wanted")
+
+    def _surplus(self) -> list[Worker]:
+        count = sum(map(len, self._idle.values())) - self._settings.max_idle
+        if count <= 0:
+            return []
+        idle = (worker for waiting in self._idle.values() for worker in waiting)
+        return sorted(idle, key=lambda worker: worker.idle_since_s)[:count]
+
+    def _remove(self, workers: list[Worker]) -> None:
+        for worker in workers:
+            waiting = self._idle[worker.spec.name]
+            waiting.remove(worker)
+            if not waiting:
+                del self._idle[worker.spec.name]
+
+    def _all(self) -> list[Worker]:
+        return [*self._busy, *(worker for waiting in self._idle.values() for worker in waiting)]
+
+    def _refuse_while_backed_off(self, function: str) -> None:
+        trouble = self._troubles.get(function)
+        left_s = trouble.until_s - time.monotonic() if trouble else 0.0
+        if trouble and left_s > 0:
+            raise Unavailable(f"the function is failing and is tried again in {left_s:.1f} s: {trouble.reason}")
+
+    def _back_off(self, function: str, reason: str) -> None:
+        trouble = self._troubles.get(function)
+        failures = trouble.failures + 1 if trouble else 1
+        pause_s = min(self._settings.backoff_max_s, _FIRST_BACKOFF_S * 2 ** min(failures - 1, 20))
+        self._troubles[function] = Trouble(failures, reason, time.monotonic() + pause_s)
+        logger.error("function_failing", function=function, failures=failures, pause_s=pause_s, reason=reason)

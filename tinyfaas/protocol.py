@@ -1,0 +1,267 @@
+"""Topics and payloads: parse, validate, encode. Pure; the mirror of docs/protocol.md."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from tinyfaas.errors import BadRequest, Failure
+from tinyfaas.model import FUNCTION_NAME
+
+LONGEST_REQUEST_ID = 256
+NAMED_COMMANDS = ("upload", "delete", "logs", "info", "rollback", "redrive")
+COMMANDS = (*NAMED_COMMANDS, "list", "status")
+
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_REQUEST_ID = re.compile(rb'"request_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){0,256}")')
+
+
+class Topics:
+    """The topic names of one server: `base` and everything answered below `response`."""
+
+    def __init__(self, base: str, response: str = "") -> None:
+        self.base = base
+        self.response = response or f"{base}/response"
+        self.invoke_prefix = f"{base}/invoke/"
+        self.admin_prefix = f"{base}/admin/"
+        self.error = f"{self.response}/error"
+        self._invoke_answer_prefix = f"{self.response}/invoke/"
+
+    def invoke_answer(self, function: str) -> str:
+        """Where the answer to an invocation goes."""
+        return self._invoke_answer_prefix + function
+
+    def admin_answer(self, command: str, function: str) -> str:
+        """Where the answer to an administrative command goes; `function` is empty for `list` and `status`."""
+        return f"{self.response}/admin/{command}/{function}" if function else f"{self.response}/admin/{command}"
+
+    def event(self, kind: str, function: str) -> str:
+        """Where progress of long work is told."""
+        return f"{self.base}/event/{kind}/{function}"
+
+    def node(self, node: str) -> str:
+        """Where a node's presence stands, retained."""
+        return f"{self.base}/node/{node}"
+
+
+def parse_object(payload: bytes) -> dict[str, Any]:
+    """A request's payload as an object; empty is `{}`. Raises `BadRequest` for anything else."""
+    if not payload:
+        return {}
+    try:
+        parsed = json.loads(payload.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise BadRequest("the payload is not UTF-8") from None
+    except RecursionError:
+        raise BadRequest("the payload is nested too deeply") from None
+    except ValueError as error:
+        raise BadRequest(f"the payload is not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise BadRequest(f"the payload must be a JSON object, not {_json_name(parsed)}")
+    return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The keys every request may have. `deadline_ms` counts from the receipt of the request."""
+
+    request_id: str
+    node: str
+    deadline_ms: float | None
+
+
+def parse_envelope(body: Mapping[str, Any]) -> Envelope:
+    """Validate the common keys; `request_id` is empty where the client gave none."""
+    request_id = body.get("request_id", "")
+    if not isinstance(request_id, str) or len(request_id) > LONGEST_REQUEST_ID:
+        raise BadRequest(f'"request_id" must be a string of at most {LONGEST_REQUEST_ID} characters')
+    node = body.get("node", "")
+    if not isinstance(node, str):
+        raise BadRequest('"node" must be a string')
+    deadline = body.get("deadline_ms")
+    if deadline is not None and (isinstance(deadline, bool) or not isinstance(deadline, int | float) or deadline < 0):
+        raise BadRequest('"deadline_ms" must be a number of milliseconds, 0 or more')
+    return Envelope(request_id, node, deadline)
+
+
+def check_arguments(body: Mapping[str, Any]) -> None:
+    """Refuse an invocation whose `args` or `kwargs` have the wrong type."""
+    if not isinstance(body.get("args", []), list):
+        raise BadRequest(f'"args" must be an array, not {_json_name(body["args"])}')
+    if not isinstance(body.get("kwargs", {}), dict):
+        raise BadRequest(f'"kwargs" must be an object, not {_json_name(body["kwargs"])}')
+
+
+def glimpse_request_id(payload: bytes) -> str:
+    """The request id of a payload that is too large or too many to be parsed, if it stands near either end."""
+    for part in (payload[:4096], payload[-4096:]):
+        if found := _REQUEST_ID.search(part):
+            try:
+                return str(json.loads(found[1]))
+            except ValueError:
+                return ""
+    return ""
+
+
+def check_function(name: object) -> str:
+    """A function's name, or `BadRequest`."""
+    if not isinstance(name, str) or FUNCTION_NAME.fullmatch(name) is None:
+        shown = repr(name)
+        shown = shown if len(shown) <= 80 else shown[:79] + "…"
+        raise BadRequest(f"{shown} is not a function name: 1 to 63 of A-Z a-z 0-9 _ -, the first a letter or digit")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRoute:
+    """Which command an admin topic names, and the function in it (empty where there is none)."""
+
+    command: str
+    function: str
+
+
+def parse_admin_topic(rest: str) -> AdminRoute:
+    """Read what stands after `faas/admin/`; raises `BadRequest` for an unknown command or a topic too deep."""
+    command, _, function = rest.partition("/")
+    if command not in COMMANDS:
+        raise BadRequest(f"unknown command {command[:80]!r}; there are: {', '.join(COMMANDS)}")
+    if function and command not in NAMED_COMMANDS:
+        raise BadRequest(f"{command} takes no function in its topic")
+    if "/" in function:
+        raise BadRequest("the topic is one level too deep: a function's name is one level")
+    return AdminRoute(command, function)
+
+
+def function_of(route: AdminRoute, body: Mapping[str, Any]) -> str:
+    """The function a command is about, from topic or payload; refused where both are given and differ."""
+    if route.command not in NAMED_COMMANDS:
+        return ""
+    given = body.get("function")
+    if given is not None and route.function and given != route.function:
+        raise BadRequest(f"the topic names function {route.function[:80]!r}, the payload {str(given)[:80]!r}")
+    if given is None and not route.function:
+        raise BadRequest('no function given, neither in the topic nor as "function"')
+    return check_function(route.function or given)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The content of an upload, decoded but not yet tried."""
+
+    code: bytes
+    requirements: bytes
+    config: Mapping[str, Any]
+
+
+def parse_upload(body: Mapping[str, Any]) -> Upload:
+    """Decode an upload; raises `BadRequest` for missing code, bad base64 or a `config` that is no object."""
+    if "code_b64" not in body:
+        raise BadRequest('"code_b64" is required: func.py in base64')
+    config = body.get("config", {})
+    if not isinstance(config, dict):
+        raise BadRequest(f'"config" must be an object, not {_json_name(config)}')
+    requirements = _decode(body, "req_b64")
+    if b"\0" in requirements:
+        raise BadRequest('"req_b64" is no text')
+    return Upload(_decode(body, "code_b64"), requirements, config)
+
+
+@dataclass(frozen=True, slots=True)
+class LogsQuery:
+    """Which records of a function's history are asked for; `since` is an ISO time, empty for all."""
+
+    limit: int
+    status: str
+    since: str
+
+
+def parse_logs(body: Mapping[str, Any]) -> LogsQuery:
+    """Validate the keys of `logs`."""
+    limit, status, since = body.get("limit", 100), body.get("status", ""), body.get("since", "")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
+        raise BadRequest('"limit" must be an integer from 1 to 10000')
+    if status not in ("", "success", "error"):
+        raise BadRequest('"status" must be "success" or "error"')
+    if since == "":
+        return LogsQuery(limit, status, "")
+    return LogsQuery(limit, status, _utc(since))
+
+
+def encode(value: object) -> bytes:
+    """Compact JSON in UTF-8; lone surrogates, which UTF-8 can't hold, stay escaped."""
+    try:
+        return _to_json(value).encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def decode_result(text: bytes) -> bytes:
+    """Check what a worker calls its result; returns it as one line of JSON, or raises `ValueError`."""
+    value = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
+    return encode(value) if b"\n" in text or b"\r" in text else text
+
+
+def error_keys(failure: Failure) -> dict[str, Any]:
+    """The keys that make an answer an error."""
+    return {"status": "error", "error": failure.message, "code": failure.code, **failure.details}
+
+
+def iso_time(epoch_s: float) -> str:
+    """A wall-clock time as the wire shows it: UTC with milliseconds."""
+    whole = int(epoch_s)
+    return f"{_iso_second(whole)}.{int((epoch_s - whole) * 1000):03d}Z"
+
+
+_last_second: tuple[int, str] = (-1, "")
+
+
+def _iso_second(whole: int) -> str:
+    global _last_second  # noqa: PLW0603  (one cached second serves thousands of answers; torn reads can't happen)
+    second, text = _last_second
+    if second != whole:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+        _last_second = (whole, text)
+    return text
+
+
+def _utc(since: object) -> str:
+    from_iso = _parse_iso(since)
+    if from_iso is None:
+        raise BadRequest('"since" must be an ISO time such as "2026-01-31T12:00:00Z"')
+    return iso_time(from_iso)
+
+
+def _parse_iso(text: object) -> float | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _decode(body: Mapping[str, Any], key: str) -> bytes:
+    text = body.get(key, "")
+    if not isinstance(text, str):
+        raise BadRequest(f'"{key}" must be a string in base64')
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise BadRequest(f'"{key}" is not base64: {error}') from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _json_name(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
