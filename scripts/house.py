@@ -18,8 +18,8 @@ from pathlib import Path
 FLOORS = (
     ("errors", "exits", "fields", "model", "protocol", "child"),
     ("config", "settings", "files", "log", "systemd"),
-    ("registry", "history", "environments", "vitals", "fairqueue", "output", "worker"),
-    ("pool", "delivery", "deploy"),
+    ("registry", "history", "environments", "deadletters", "retained", "vitals", "fairqueue", "output", "worker"),
+    ("pool", "delivery", "recorder", "deploy"),
     ("dispatch", "admin"),
     ("gateway",),
     ("status", "daemon"),

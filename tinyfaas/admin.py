@@ -23,6 +23,7 @@ from tinyfaas.protocol import (
     Topics,
     Upload,
     check_function,
+    check_response_topic,
     encode,
     error_keys,
     function_of,
@@ -61,7 +62,7 @@ class Admin:
 
     def __init__(
         self, config: Config, topics: Topics, registry: Registry, pool: Pool, history: History, deployer: Deployer,
-        status: Callable[[], dict[str, Any]], reply: Reply, publish: Publish,
+        status: Callable[[], dict[str, Any]], redrive: Callable[[str], int], reply: Reply, publish: Publish,
     ) -> None:  # fmt: skip
         self._config = config
         self._topics = topics
@@ -71,6 +72,7 @@ class Admin:
         self._deployer = deployer
         self._reply = reply
         self._publish = publish
+        self._redrive_letters = redrive
         self._building: dict[str, None] = {}
         self._stopping = False
         self._arrived: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -85,6 +87,7 @@ class Admin:
             "upload": self._upload,
             "delete": self._delete,
             "rollback": self._rollback,
+            "redrive": self._redrive,
         }
         self._threads = [
             threading.Thread(target=self._serve_quick, name="admin", daemon=True),
@@ -118,32 +121,36 @@ class Admin:
 
     def _serve_quick(self) -> None:
         while (request := self._arrived.get()) is not None:
-            command = Command(request, glimpse_request_id(request.payload))
-            try:
-                if not self._understood(command):
-                    self._reply(request, _SILENCE)
-                elif command.name in self._long:
-                    self._queue_long(command)
-                else:
-                    self._finish(command, self._quick[command.name](command))
-            except Failure as failure:
-                self._fail(command, failure)
-            except Exception:
-                self._fail_internally(command)
+            self._guarded(Command(request, glimpse_request_id(request.payload)), self._answer_or_queue)
 
     def _serve_lane(self) -> None:
         while (taken := self._lane.take()) is not None:
             function, command = taken
             self._building[function] = None
-            try:
-                self._finish(command, self._long[command.name](command))
-            except Failure as failure:
-                self._fail(command, failure)
-            except Exception:
-                self._fail_internally(command)
-            finally:
-                self._building.pop(function, None)
-                self._lane.done(function)
+            self._guarded(command, lambda each: self._finish(each, self._long[each.name](each)))
+            self._building.pop(function, None)
+            self._lane.done(function)
+
+    def _guarded(self, command: Command, step: Callable[[Command], None]) -> None:
+        """Take a step; whatever goes wrong becomes the answer, and the thread lives on."""
+        try:
+            step(command)
+        except Failure as failure:
+            self._fail(command, failure)
+        except OSError as error:  # a full disk above all
+            logger.exception("command_os_error", command=command.name, function=command.function)
+            self._fail(command, Internal(f"the system refused: {error.strerror or error}"))
+        except Exception:
+            logger.exception("command_internal_error", command=command.name, function=command.function)
+            self._fail(command, Internal("a fault of the server's own; its log tells more"))
+
+    def _answer_or_queue(self, command: Command) -> None:
+        if not self._understood(command):
+            self._reply(command.request, _SILENCE)
+        elif command.name in self._long:
+            self._queue_long(command)
+        else:
+            self._finish(command, self._quick[command.name](command))
 
     def _understood(self, command: Command) -> bool:
         """Fill in what a request asks for; False if it is for another node. Raises `BadRequest`."""
@@ -163,13 +170,12 @@ class Admin:
             return False
         command.function = function_of(route, body)
         command.body = body
-        if request.response_topic and not self._may_answer_on(request.response_topic):
-            request.response_topic = ""
-            raise Forbidden(f"the response topic must lie under {' or '.join(self._config.mqtt.response_prefixes)}")
+        try:
+            check_response_topic(request.response_topic, self._config.mqtt.response_prefixes)
+        except Forbidden:
+            request.response_topic = ""  # the refusal goes to the usual place
+            raise
         return True
-
-    def _may_answer_on(self, topic: str) -> bool:
-        return topic.startswith(self._config.mqtt.response_prefixes) and "+" not in topic and "#" not in topic
 
     def _queue_long(self, command: Command) -> None:
         if self._stopping:
@@ -212,6 +218,10 @@ class Admin:
         logger.info("function_rolled_back", function=command.function, version=version.number)
         return {"function": command.function, "version": version.number}
 
+    def _redrive(self, command: Command) -> dict[str, Any]:
+        self._registry.record(command.function)
+        return {"function": command.function, "redriven": self._redrive_letters(command.function)}
+
     def _list(self) -> dict[str, Any]:
         names = self._registry.names()
         details = [self._details(name) for name in names]
@@ -219,7 +229,7 @@ class Admin:
 
     def _info(self, name: str) -> dict[str, Any]:
         record = self._registry.record(name)
-        home = self._registry.home(name)
+        spec, home = self._registry.spec(name), self._registry.home(name)
         environment = home / "environments" / record.version.environment
         return {
             **self._details(name),
@@ -227,7 +237,7 @@ class Admin:
                 {"version": version.number, "uploaded": version.uploaded, "digest": version.digest}
                 for version in record.versions
             ],
-            "config": dataclasses.asdict(self._registry.spec(name).limits),
+            "config": {**dataclasses.asdict(spec.limits), "retry": dataclasses.asdict(spec.retry)},
             "python": environments.python_version(environment),
             "requirements": environments.installed(environment),
         }
@@ -290,10 +300,6 @@ class Admin:
             "command": command.name or _first_level(command.request.topic, self._topics),
         }
         self._reply(command.request, Answer(self._topic(command), encode(answer), encode({**answer, **wherefrom})))
-
-    def _fail_internally(self, command: Command) -> None:
-        logger.exception("command_internal_error", command=command.name, function=command.function)
-        self._fail(command, Internal("a fault of the server's own; its log tells more"))
 
     def _label(self, command: Command) -> str:
         if not command.request_id:

@@ -108,6 +108,7 @@ class History:
     per_function: int = setting(100, "Newest records kept of each function.", low=1, high=10_000)
     recent: int = setting(4_000, "Newest records kept over all functions.", low=100, high=1_000_000)
     max_bytes: int = setting(16_777_216, "Size in bytes at which logs.json is trimmed.", low=65_536)
+    dead_letters: int = setting(100, "Dead letters kept of each function.", low=1, high=10_000)
     cut_bytes: int = setting(
         1_024, "Arguments and results longer than this many bytes of JSON are cut in the history.", low=16
     )

@@ -18,6 +18,7 @@ from tinyfaas import config as configuration
 from tinyfaas import files, log
 from tinyfaas.admin import Admin
 from tinyfaas.config import Config
+from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger
 from tinyfaas.deploy import Deployer
 from tinyfaas.dispatch import Dispatcher
@@ -27,7 +28,9 @@ from tinyfaas.gateway.gateway import Gateway
 from tinyfaas.history import History
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import Topics, iso_time
+from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
+from tinyfaas.retained import Retained
 from tinyfaas.status import Status
 from tinyfaas.systemd import Notifier
 
@@ -75,17 +78,23 @@ class Daemon:
         self._ledger = Ledger(config.queue, self._history, config.data_dir / "answers")
         self._registry = Registry(config.data_dir / "functions.json", config.functions_dir, config.limits)
         self._pool = Pool(config.pool, config.node.name, self._registry.get_spec)
-        self._deployer = Deployer(self._registry, self._pool, config.uploads, self._history.forget)
+        self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
+        self._retained = Retained(config.data_dir / "retained.json")
+        self._deployer = Deployer(self._registry, self._pool, config.uploads, self._forget)
         self._gateway = Gateway(config, topics, self._ledger, presence)
+        recorder = Recorder(config.node.name, topics, self._history, self._ledger, config.history.cut_bytes)
         self._dispatcher = Dispatcher(
-            config, topics, self._registry, self._pool, self._history, self._ledger, self._gateway.reply_invocation
-        )
+            config, topics, self._registry, self._pool, self._ledger, recorder, self._dead_letters, self._retained,
+            self._gateway.reply_invocation, self._gateway.publish_letter,
+        )  # fmt: skip
         status = Status(config, version, self._gateway, self._dispatcher, self._pool, self._ledger, self._history)
         self._admin = Admin(
             config, topics, self._registry, self._pool, self._history, self._deployer,
-            status, self._gateway.reply_command, self._gateway.event,
+            status, self._dispatcher.redrive, self._gateway.reply_command, self._gateway.event,
         )  # fmt: skip
-        self._gateway.open(self._dispatcher.submit, self._dispatcher.refuse, self._admin.submit)
+        self._gateway.open(
+            self._dispatcher.submit, self._dispatcher.refuse, self._dispatcher.answer_again, self._admin.submit
+        )
 
     def run(self) -> int:
         """Load, start, watch, stop."""
@@ -93,6 +102,7 @@ class Daemon:
             signal.signal(number, self._asked_to_stop)
         self._registry.load()
         self._ledger.restore(self._history.load())
+        self._retained.load()
         self._deployer.sweep()
         logger.info(
             "starting", node=self._config.node.name, functions=len(self._registry), threads=self._config.threads
@@ -106,6 +116,11 @@ class Daemon:
         logger.info("ready")
         self._watch()
         return self._shut_down()
+
+    def _forget(self, function: str) -> None:
+        """Remove what is remembered of a deleted function."""
+        self._history.forget(function)
+        self._dead_letters.forget(function)
 
     def _watch(self) -> None:
         """The main loop: presence, idle workers, the history's size, and the watchdog."""

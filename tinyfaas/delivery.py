@@ -58,27 +58,34 @@ class Ledger:
         for mid, digest in answered.items():
             self._answered[mid & 0xFFFF] = digest
 
-    def admit(self, request: Request) -> Admission:
-        """Hold a request, or join it to the one held that it repeats. QoS 0 beyond the bounds is refused."""
-        request.size = len(request.payload) + len(request.topic)
+    def admit(self, request: Request) -> tuple[Admission, Request]:
+        """Hold a request, or join it to the one held that it repeats. QoS 0 beyond the bounds is refused.
+
+        Returns the request that is held.
+        """
         with self._changing:
             if not request.qos:
                 if self._full():
                     self.refused += 1
-                    return Admission.REFUSED
+                    return Admission.REFUSED, request
                 self._hold(request)
-                return Admission.NEW
+                return Admission.NEW, request
             held = self._held.get(request.mid)
             if held is not None and request.dup and held.digest == request.digest:
                 held.epoch = request.epoch
                 self.redelivered += 1
-                return Admission.JOINED
+                return Admission.JOINED, held
             if held is not None:
                 held.mid = 0  # the broker gave its packet id away: nobody waits for its acknowledgement
             self._held[request.mid] = request
             self._hold(request)
             self._renew(request)
-            return Admission.NEW
+            return Admission.NEW, request
+
+    def hold(self, request: Request) -> None:
+        """Hold a request of the server's own, which no broker delivered."""
+        with self._changing:
+            self._hold(request)
 
     def settle(self, request: Request) -> None:
         """A request has its answer, and nothing waits for it any more."""
@@ -145,6 +152,7 @@ class Ledger:
         return self.count >= self._bounds.max_requests or self.bytes >= self._bounds.max_bytes
 
     def _hold(self, request: Request) -> None:
+        request.size = len(request.payload) + len(request.topic)
         self.count += 1
         self.bytes += request.size
 

@@ -28,3 +28,5 @@ class Exit(IntEnum):
     """A setting can't be used."""
     INTERRUPTED = 130
     """Ctrl-C."""
+    READER_GONE = 141
+    """Whoever read our output went away, as `head` does."""

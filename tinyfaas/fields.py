@@ -51,7 +51,8 @@ def allowed(kind: Any, field: dataclasses.Field[Any]) -> str:
     """What a setting may be, in words: `an integer from 1 to 65535`."""
     meta = field.metadata
     if meta["choices"]:
-        return "one of " + ", ".join(f'"{choice}"' for choice in meta["choices"])
+        choices = ", ".join(f'"{choice}"' for choice in meta["choices"])
+        return f"one of {choices}" if kind is str else f"a list of {choices}"
     words = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Path: "a path"}
     text = words.get(kind, "a list of strings")
     if meta["low"] is not None and meta["high"] is not None:
@@ -72,7 +73,8 @@ def checked(kind: Any, field: dataclasses.Field[Any], value: object, where: str)
     meta = field.metadata
     too_low = meta["low"] is not None and typed < meta["low"]
     too_high = meta["high"] is not None and typed > meta["high"]
-    no_choice = bool(meta["choices"]) and typed not in meta["choices"]
+    chosen = typed if isinstance(typed, tuple) else (typed,)
+    no_choice = bool(meta["choices"]) and not set(chosen) <= set(meta["choices"])
     no_match = bool(meta["pattern"]) and typed != "" and re.fullmatch(meta["pattern"], str(typed)) is None
     if too_low or too_high or no_choice or no_match:
         raise _refused(kind, field, value, where)

@@ -24,6 +24,27 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """What is tried again, how often, and after which pause. The pause doubles with every attempt."""
+
+    attempts: int = setting(1, "Times a call is tried in all; 1: no retry.", low=1, high=10)
+    backoff_s: float = setting(1.0, "Seconds before the second attempt.", low=0.0, high=60.0)
+    on: tuple[str, ...] = setting(
+        ("crashed", "timeout", "out_of_memory"),
+        "Which errors are tried again.",
+        choices=("crashed", "timeout", "out_of_memory", "function_error"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a function's `function.toml` says, over the server's defaults."""
+
+    limits: Limits
+    retry: Retry
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One uploaded version of a function, as the registry records it."""
 
@@ -45,6 +66,7 @@ class FunctionSpec:
     state_dir: Path
     python: Path
     limits: Limits
+    retry: Retry
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +75,7 @@ class Request:
 
     Times are monotonic seconds. `mid` and `epoch` say which packet of which connection awaits an acknowledgement;
     `digest` and `mid` together recognise a redelivery. `answer` is kept while it can't be sent; `kept_in` is the file
-    that holds a large one until then.
+    that holds a large one until then. `letter` is the dead letter that this request runs again.
     """
 
     topic: str
@@ -72,6 +94,7 @@ class Request:
     size: int = 0
     answer: Answer | None = None
     kept_in: Path | None = None
+    letter: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +107,20 @@ class Answer:
     topic: str
     payload: bytes
     error_payload: bytes = b""
+
+
+@dataclass(slots=True)
+class Invocation:
+    """A request that was accepted, on its way to its one outcome. `arguments` is what the history keeps of them."""
+
+    id: str
+    request: Request
+    started_s: float
+    started_wall_s: float
+    request_id: str = ""
+    spec: FunctionSpec | None = None
+    arguments: bytes = b""
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from tinyfaas.errors import BadRequest, Failure
+from tinyfaas.errors import BadRequest, Failure, Forbidden
 from tinyfaas.model import FUNCTION_NAME
 
 LONGEST_REQUEST_ID = 256
@@ -45,6 +45,10 @@ class Topics:
     def event(self, kind: str, function: str) -> str:
         """Where progress of long work is told."""
         return f"{self.base}/event/{kind}/{function}"
+
+    def deadletter(self, function: str) -> str:
+        """Where invocations go that were given up after retries."""
+        return f"{self.base}/deadletter/{function}"
 
     def node(self, node: str) -> str:
         """Where a node's presence stands, retained."""
@@ -97,6 +101,12 @@ def check_arguments(body: Mapping[str, Any]) -> None:
         raise BadRequest(f'"args" must be an array, not {_json_name(body["args"])}')
     if not isinstance(body.get("kwargs", {}), dict):
         raise BadRequest(f'"kwargs" must be an object, not {_json_name(body["kwargs"])}')
+
+
+def check_response_topic(topic: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a Response Topic with a wildcard or outside of what is allowed; empty is none. Raises `Forbidden`."""
+    if topic and ("+" in topic or "#" in topic or not topic.startswith(allowed)):
+        raise Forbidden(f"the response topic must lie under {' or '.join(allowed)} and have no wildcard")
 
 
 def glimpse_request_id(payload: bytes) -> str:

@@ -18,7 +18,7 @@ from tinyfaas import log
 from tinyfaas.errors import ConfigError, NotFound
 from tinyfaas.files import write_atomically
 from tinyfaas.model import FUNCTION_NAME, FunctionSpec, Limits, Version
-from tinyfaas.settings import limits_of
+from tinyfaas.settings import settings_of
 
 logger = log.get("registry")
 
@@ -102,7 +102,7 @@ class Registry:
 
     def spec_for(self, name: str, version: Version) -> FunctionSpec:
         """The spec of one version, current or not; raises `ConfigError` for settings that can't be used."""
-        home = self.home(name)
+        home, settings = self.home(name), settings_of(version.config, self._defaults)
         return FunctionSpec(
             name=name,
             version=version.number,
@@ -110,7 +110,8 @@ class Registry:
             code_dir=home / "versions" / str(version.number),
             state_dir=home / "state",
             python=home / "environments" / version.environment / "bin" / "python",
-            limits=limits_of(version.config, self._defaults),
+            limits=settings.limits,
+            retry=settings.retry,
         )
 
     def home(self, name: str) -> Path:

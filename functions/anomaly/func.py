@@ -35,7 +35,8 @@ def main(value: float, sensor: str = "default", threshold: float = 3.5, resoluti
     `threshold` says how many standard deviations from the median are still ordinary.
     """
     reading = number("value", value)
-    threshold, resolution = number("threshold", threshold), number("resolution", resolution, low=1e-9)
+    threshold = number("threshold", threshold, low=0.0)
+    resolution = number("resolution", resolution, low=1e-9)
     window = window_of(sensor)
     verdict = judge(reading, window, threshold, resolution)
     window.add(reading)

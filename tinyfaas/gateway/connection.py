@@ -30,7 +30,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from tinyfaas import log
 from tinyfaas.config import Mqtt
 from tinyfaas.delivery import Admission, Ledger, digest_of
+from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Session, make_client
+from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.model import Answer, Request
 
 logger = log.get("gateway")
@@ -39,18 +41,24 @@ _TICK_S = 1.0
 _FIRST_PAUSE_S = 0.5
 _GRACE_S = 5.0  # after a reconnect, how long the broker has to deliver again what it holds
 _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next attempt comes soon
-_LARGEST_UNSENT_BYTES = 8_388_608
+_STANDBY_S = 15.0  # how often a server whose name another one has looks whether that is still so
+_STOP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """Who is told: `accept` of every new request, `refuse` makes the answer to one beyond the bounds (both on the
-    network thread), `changed` when the connection has come up or gone down.
+    """Whom the connection tells and asks.
+
+    `accept` gets every new request and `refuse` makes the answer to one beyond the bounds, both on the network thread.
+    `recall` finds the recorded answer of a request. `changed` hears when the connection has come up or gone down.
+    `other_instance` tells whether another server has taken our place.
     """
 
     accept: Callable[[Request], None]
     refuse: Callable[[Request], Answer]
+    recall: Callable[[Request], Answer | None]
     changed: Callable[[], None]
+    other_instance: Callable[[], str]
 
 
 class Connection:
@@ -72,20 +80,22 @@ class Connection:
         self._published = 0
         self._confirmed = 0
         self._confirming = itertools.count(1)
-        self._unsent: deque[Request] = deque()
-        self._unsent_bytes = 0
+        self._outbox = Outbox(handlers.recall)
+        self._acks = Acknowledgements(in_order_of_receipt=settings.ack_order == "received")
         self._later: deque[Callable[[], None]] = deque()
         self._stopping = threading.Event()
         self._paused = False
+        self._starved = False
+        self._connecting = True
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._said = ""
         self._reason = ""
-        self.attempted = threading.Event()
+        self._rival = ""
         self._beat_s = time.monotonic()
+        self.attempted = threading.Event()
         self.connects = 0
-        self.dropped_answers = 0
         self._client = make_client(settings, session)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
@@ -100,9 +110,14 @@ class Connection:
         """Whether the broker has accepted us and we have subscribed."""
         return self._up
 
+    @property
+    def dropped_answers(self) -> int:
+        """Answers that were lost while the broker was away."""
+        return self._outbox.dropped
+
     def silent_s(self) -> float:
-        """Seconds since the network thread last showed life."""
-        return time.monotonic() - self._beat_s
+        """Seconds since the network thread last showed life; trying to connect is a sign of it."""
+        return 0.0 if self._connecting else time.monotonic() - self._beat_s
 
     def start(self) -> None:
         """Start connecting; never fails because the broker is away."""
@@ -121,7 +136,7 @@ class Connection:
                 self._client.disconnect()
                 self._flush()
         self._wake()
-        self._thread.join(self._settings.connect_timeout_s + 1.0)
+        self._thread.join(_STOP_S)
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         """Publish something that answers no request; False if the connection is down."""
@@ -142,18 +157,29 @@ class Connection:
                 self._ledger.settle(request)
                 return
             request.answer = answer
-            if self._sendable(request):
+            if self._awaits_redelivery(request):
+                self._outbox.keep(request, until_redelivered=True)
+            elif not self._up or not self._has_window():
+                self._outbox.keep(request, until_redelivered=False)
+            else:
                 self._send(request)
                 self._flush()
-            else:
-                self._keep(request)
+        if self._starved and not self._ledger.full():
+            self._wake()
 
     # --- what goes out -----------------------------------------------------------------------------------------
 
-    def _sendable(self, request: Request) -> bool:
-        if not self._up or self._published - self._confirmed >= self._receive_maximum:
+    def _awaits_redelivery(self, request: Request) -> bool:
+        """Whether a request must come again before it can be acknowledged, and may yet do so."""
+        if not request.mid:
             return False
-        return not request.mid or request.epoch == self._epoch or time.monotonic() > self._up_since_s + _GRACE_S
+        if not self._up:
+            return True
+        return request.epoch != self._epoch and time.monotonic() < self._up_since_s + _GRACE_S
+
+    def _has_window(self) -> bool:
+        """Whether the broker takes one more publication before it has confirmed those it has."""
+        return self._published - self._confirmed < self._receive_maximum
 
     def _send(self, request: Request) -> None:
         answer = request.answer
@@ -165,7 +191,8 @@ class Connection:
             if answer.error_payload:
                 self._publish(self._error_topic, answer.error_payload, request.qos, self._plain)
         if request.mid and request.epoch == self._epoch:
-            self._client.ack(request.mid, 1)
+            for mid in self._acks.answered(request.mid):
+                self._client.ack(mid, 1)
         self._ledger.settle(request)
 
     def _publish(
@@ -180,28 +207,15 @@ class Connection:
         if self._client.want_write():
             self._wake()
 
-    def _keep(self, request: Request) -> None:
-        """Hold an answer back until it can be sent, within a bound; the oldest go first."""
-        assert request.answer is not None
-        self._unsent.append(request)
-        self._unsent_bytes += len(request.answer.payload)
-        while self._unsent_bytes > _LARGEST_UNSENT_BYTES and len(self._unsent) > 1:
-            dropped = self._unsent.popleft()
-            assert dropped.answer is not None
-            self._unsent_bytes -= len(dropped.answer.payload)
-            self._ledger.settle(dropped)  # at QoS 1 its record answers the redelivery
-            self.dropped_answers += 1
-
     def _send_kept(self) -> None:
         with self._sending:
-            waiting, self._unsent, self._unsent_bytes = self._unsent, deque(), 0
-            for request in waiting:
-                if self._sendable(request):
-                    self._send(request)
-                else:
-                    self._keep(request)
-            if self._up:
-                self._flush()
+            if not self._up:
+                return
+            if time.monotonic() >= self._up_since_s + _GRACE_S:
+                self._outbox.give_up_waiting()
+            while self._has_window() and (request := self._outbox.next()) is not None:
+                self._send(request)
+            self._flush()
 
     def _properties(self, correlation: bytes | None = None) -> Properties | None:
         if not self._v5:
@@ -217,33 +231,51 @@ class Connection:
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._stopping.is_set():
-            self._beat_s = time.monotonic()
-            try:
-                self._client.reconnect()
-                self.attempted.set()
-                self._serve()
-            except (OSError, ValueError) as error:
-                self._failed(str(error))
-            except Exception as error:
-                logger.exception("network_fault", client_id=self._session.client_id)
-                self._failed(str(error))
-            self.attempted.set()
+            if self._stands_by():
+                self._stopping.wait(_STANDBY_S)
+                continue
+            self._attempt()
             lasted_s = self._went_down()
             pause_s = _FIRST_PAUSE_S if lasted_s > _STABLE_S else min(pause_s * 2, self._settings.reconnect_max_s)
             self._stopping.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (so that forty Pis don't come at once)
 
+    def _stands_by(self) -> bool:
+        """Whether another server has taken our place, so that connecting would only throw it out."""
+        other = self._handlers.other_instance() if self.connects else ""
+        if other and other != self._rival:
+            logger.error("another_server_has_our_name", client_id=self._session.client_id, instance=other,
+                         advice="give each server a node name of its own")  # fmt: skip
+        self._rival = other
+        return bool(other)
+
+    def _attempt(self) -> None:
+        """Connect once and serve until the connection ends, or say why not."""
+        try:
+            self._client.reconnect()
+            self._connecting = False
+            self._serve()
+        except (OSError, ValueError) as error:
+            self._failed(str(error))
+        except Exception as error:
+            logger.exception("network_fault", client_id=self._session.client_id)
+            self._failed(str(error))
+        finally:
+            self._connecting = True
+            self.attempted.set()
+
     def _serve(self) -> None:
         """Read and write until the connection ends."""
         next_tick_s = 0.0
-        while (sock := self._client.socket()) is not None and not (
-            self._stopping.is_set() and not self._client.want_write()
-        ):
+        while (sock := self._client.socket()) is not None:
+            if self._stopping.is_set() and not self._client.want_write():
+                return
             now_s = self._beat_s = time.monotonic()
             if now_s >= next_tick_s:
                 next_tick_s = now_s + _TICK_S
                 self._client.loop_misc()
                 self._send_kept()
-            reading = [self._wake_read] if self._paused or self._ledger.full() else [self._wake_read, sock]
+            self._starved = self._ledger.full()
+            reading = [self._wake_read] if self._paused or self._starved else [self._wake_read, sock]
             writing = [sock] if self._client.want_write() else []
             readable, writable, _ = select.select(reading, writing, [], min(_TICK_S, next_tick_s - now_s))
             if self._wake_read in readable:
@@ -261,7 +293,7 @@ class Connection:
             self._client.loop_read()
         while self._later:
             self._later.popleft()()
-        if self._unsent:
+        if self._outbox:
             self._send_kept()
 
     def _wake(self) -> None:
@@ -274,6 +306,19 @@ class Connection:
                            port=self._settings.port, error=error)  # fmt: skip
         self._said = error
 
+    def _came_up(self, *, session_present: bool) -> None:
+        with self._sending:
+            self._up, self._up_since_s = True, time.monotonic()
+            self.connects += 1
+            self._said = self._reason = self._rival = ""
+            if not session_present:
+                self._outbox.give_up_waiting()
+            self._flush()
+        logger.info("connected", client_id=self._session.client_id, host=self._settings.host,
+                    port=self._settings.port, session_present=session_present)  # fmt: skip
+        self.attempted.set()
+        self._handlers.changed()
+
     def _went_down(self) -> float:
         """Note that the connection is gone; returns for how many seconds it stood."""
         with self._sending:
@@ -284,32 +329,24 @@ class Connection:
         self._handlers.changed()
         return time.monotonic() - self._up_since_s
 
-    # --- what paho calls back, all on the network thread but for _on_disconnect -------------------------------------
+    # --- what paho calls back, all on the network thread but for _on_disconnect and _on_publish ----------------------
 
     def _on_connect(self, client: Client, _data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
             self._failed(f"refused: {reason}")
             return
+        session_present = bool(flags.session_present)
         self._receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
         self._epoch += 1  # nothing is sent before `_came_up`, but messages may come right behind this
-        self._ledger.resume(session_present=bool(flags.session_present))
+        self._acks.begin_connection()
+        self._ledger.resume(session_present=session_present)
         for topic in self._session.topics:
             if self._v5:
                 options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
                 client.subscribe(topic, options=options)
             else:
                 client.subscribe(topic, qos=1)
-        self._later.append(lambda: self._came_up(session_present=bool(flags.session_present)))
-
-    def _came_up(self, *, session_present: bool) -> None:
-        with self._sending:
-            self._up, self._up_since_s = True, time.monotonic()
-            self.connects += 1
-            self._said = self._reason = ""
-            self._flush()
-        logger.info("connected", client_id=self._session.client_id, host=self._settings.host,
-                    port=self._settings.port, session_present=session_present)  # fmt: skip
-        self._handlers.changed()
+        self._later.append(lambda: self._came_up(session_present=session_present))
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._reason = str(reason)
@@ -321,13 +358,21 @@ class Connection:
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         try:
             request = self._request(message)
-            admission = self._ledger.admit(request)
+            admission, held = self._ledger.admit(request)
+            if request.mid:
+                self._acks.received(request.mid)
             if admission is Admission.NEW:
                 self._handlers.accept(request)
-            elif admission is Admission.REFUSED:
+            elif admission is Admission.JOINED:
+                self._later.append(lambda: self._joined(held))
+            else:
                 self._later.append(lambda: self._say_refused(request))
         except Exception:  # one bad message must not end the thread that reads all others
             logger.exception("message_not_accepted")
+
+    def _joined(self, held: Request) -> None:
+        with self._sending:
+            self._outbox.redelivered(held)
 
     def _say_refused(self, request: Request) -> None:
         answer = self._handlers.refuse(request)

@@ -14,21 +14,22 @@ from tinyfaas.delivery import Ledger
 from tinyfaas.errors import Failure, Overloaded
 from tinyfaas.gateway.client import Session
 from tinyfaas.gateway.connection import Connection, Handlers
+from tinyfaas.gateway.presence import Presence
 from tinyfaas.model import Answer, Request
-from tinyfaas.protocol import Topics, encode
+from tinyfaas.protocol import Topics
 
 # Administration is for people and playbooks: a few commands at a time, uploads among them.
 _ADMIN_BOUNDS = Queue(max_requests=200, max_bytes=67_108_864)
 
 
 class Gateway:
-    """Both connections, and the node's presence. `presence` holds the keys that online and offline share."""
+    """Both connections, and the node's presence. `keys` holds the keys that online and offline share."""
 
-    def __init__(self, config: Config, topics: Topics, ledger: Ledger, presence: dict[str, Any]) -> None:
+    def __init__(self, config: Config, topics: Topics, ledger: Ledger, keys: dict[str, Any]) -> None:
         self._config = config
         self._topics = topics
-        self._presence = presence
         self._ledger = ledger
+        self._presence = Presence(config.mqtt, topics.node(config.node.name), keys)
         self._announced: tuple[int, bool] | None = None
         self.changed = threading.Event()
 
@@ -36,30 +37,39 @@ class Gateway:
         self,
         invoke: Callable[[Request], None],
         refuse: Callable[[Request, Failure], Answer],
+        recall: Callable[[Request], Answer | None],
         command: Callable[[Request], None],
     ) -> None:
         """Make the connections and say who gets what arrives; nothing is connected yet. Raises `ConfigError`."""
-        mqtt = self._config.mqtt
-        client_id = mqtt.client_id or f"tinyfaas-{self._config.node.name}"
-        window = min(65_535, self._config.queue.max_requests)
+        client_id = self._config.mqtt.client_id or f"tinyfaas-{self._config.node.name}"
         overloaded = Overloaded("the server holds as many requests as it may")
-        self.invocations = Connection(
-            mqtt,
+        window = min(65_535, self._config.queue.max_requests)
+        self.invocations = self._connection(
             Session(client_id, (f"{self._topics.invoke_prefix}#",), receive_maximum=window),
-            self._topics.error,
             self._ledger,
-            Handlers(invoke, lambda request: refuse(request, overloaded), self.changed.set),
+            invoke,
+            lambda request: refuse(request, overloaded),
+            recall,
         )
-        self.administration = Connection(
-            mqtt,
-            Session(
-                f"{client_id}-admin", (f"{self._topics.admin_prefix}#",),
-                will=(self._topics.node(self._config.node.name), self._state("offline")), receive_maximum=100,
-            ),
-            self._topics.error,
+        will = (self._presence.topic, self._presence.payload("offline"))
+        self.administration = self._connection(
+            Session(f"{client_id}-admin", (f"{self._topics.admin_prefix}#",), will=will, receive_maximum=100),
             Ledger(_ADMIN_BOUNDS),
-            Handlers(command, lambda _: Answer("", b""), self.changed.set),
-        )  # fmt: skip
+            command,
+            lambda _: Answer("", b""),
+            lambda _: None,
+        )
+
+    def _connection(
+        self,
+        session: Session,
+        ledger: Ledger,
+        accept: Callable[[Request], None],
+        refuse: Callable[[Request], Answer],
+        recall: Callable[[Request], Answer | None],
+    ) -> Connection:
+        handlers = Handlers(accept, refuse, recall, self.changed.set, self._presence.other_instance)
+        return Connection(self._config.mqtt, session, self._topics.error, ledger, handlers)
 
     def start(self) -> None:
         """Start connecting both."""
@@ -100,6 +110,10 @@ class Gateway:
         """Publish an event; nobody waits for those."""
         self.administration.publish(topic, payload)
 
+    def publish_letter(self, topic: str, payload: bytes) -> None:
+        """Publish a dead letter; it is on disk too, so one that finds no connection is not lost."""
+        self.invocations.publish(topic, payload, qos=1)
+
     def pause(self) -> None:
         """Take nothing more off the broker."""
         self.invocations.pause()
@@ -124,9 +138,4 @@ class Gateway:
         }
 
     def _say(self, state: str) -> bool:
-        return self.administration.publish(
-            self._topics.node(self._config.node.name), self._state(state), qos=1, retain=True
-        )
-
-    def _state(self, state: str) -> bytes:
-        return encode({"state": state, **self._presence})
+        return self.administration.publish(self._presence.topic, self._presence.payload(state), qos=1, retain=True)

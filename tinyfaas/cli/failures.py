@@ -1,0 +1,31 @@
+"""How a command can end early. The message is the one line on stderr, `status` the exit status."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tinyfaas.exits import Exit
+
+
+class Failed(Exception):
+    """The command can't do what it should."""
+
+    status: ClassVar[Exit] = Exit.FAILED
+
+
+class Unusable(Failed):
+    """Something that the command line names can't be used: a folder, a file in it, an argument."""
+
+    status = Exit.USAGE
+
+
+class Unreachable(Failed):
+    """There is no broker, it refuses us, or nobody there would get the request."""
+
+    status = Exit.UNREACHABLE
+
+
+class NoAnswer(Failed):
+    """The broker has the request, and no answer came in time."""
+
+    status = Exit.TIMEOUT

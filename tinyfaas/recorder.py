@@ -1,0 +1,116 @@
+"""Turns an outcome into the answer that goes out and the line that the history keeps, in this order of certainty:
+first it is recorded, then it is handed out to be published.
+
+Answers are put together from JSON texts, not from objects: a worker's result is checked, but never encoded again.
+"""
+
+from __future__ import annotations
+
+import time
+
+from tinyfaas import log
+from tinyfaas.delivery import Ledger
+from tinyfaas.errors import Failure
+from tinyfaas.history import History
+from tinyfaas.model import FUNCTION_NAME, Answer, Invocation, Request, Result
+from tinyfaas.protocol import Topics, encode, error_keys, iso_time
+
+logger = log.get("dispatch")
+
+Outcome = Result | Failure
+
+
+class Recorder:
+    """Writes answers in the name of one node. `cut_bytes` is what the history keeps of arguments and of results."""
+
+    def __init__(self, node: str, topics: Topics, history: History, ledger: Ledger, cut_bytes: int) -> None:
+        self._node_json = encode(node)
+        self._topics = topics
+        self._history = history
+        self._ledger = ledger
+        self._cut_bytes = cut_bytes
+
+    def arguments(self, body: dict[str, object]) -> bytes:
+        """What the history keeps of a request's arguments, as further keys of its record."""
+        args, kwargs = encode(body.get("args", [])), encode(body.get("kwargs", {}))
+        text = b',"args":' + self._cut(args)
+        if kwargs != b"{}":
+            text += b',"kwargs":' + self._cut(kwargs)
+        return text + _CUT if max(len(args), len(kwargs)) > self._cut_bytes else text
+
+    def answer(self, invocation: Invocation, outcome: Outcome) -> Answer:
+        """Record the outcome and return its answer."""
+        ended_s = time.monotonic()
+        head, tail = self._head(invocation), _tail(invocation, outcome, ended_s)
+        payload = b"{" + head + _middle(outcome) + tail + b"}"
+        if invocation.spec is not None:
+            self._record(invocation, outcome, payload, head, tail)
+        self._ledger.note_answered(invocation.request)
+        _log(invocation, outcome, ended_s)
+        return self.addressed(invocation.request, payload, failed=isinstance(outcome, Failure))
+
+    def refusal(self, invocation: Invocation, failure: Failure) -> Answer:
+        """The answer to a request that may not be held. Not recorded: there may be thousands a second."""
+        tail = _tail(invocation, failure, invocation.started_s)
+        payload = b"{" + self._head(invocation) + _middle(failure) + tail + b"}"
+        return self.addressed(invocation.request, payload, failed=True)
+
+    def addressed(self, request: Request, payload: bytes, *, failed: bool) -> Answer:
+        """The answer with the topic it goes to; on the error topic it carries topic and command of the request."""
+        topic = request.response_topic
+        if not topic and FUNCTION_NAME.fullmatch(request.function):
+            topic = self._topics.invoke_answer(request.function)
+        if not failed:
+            return Answer(topic, payload)
+        return Answer(topic, payload, payload[:-1] + b',"topic":%s,"command":"invoke"}' % encode(request.topic))
+
+    def _record(self, invocation: Invocation, outcome: Outcome, payload: bytes, head: bytes, tail: bytes) -> None:
+        request = invocation.request
+        line = payload[:-1] + invocation.arguments
+        if isinstance(outcome, Result) and len(outcome.json) > self._cut_bytes:
+            self._ledger.keep_answer(request, payload)
+            shown = b'"status":"success","result":' + self._cut(outcome.json)
+            line = b"{" + head + shown + tail + invocation.arguments.removesuffix(_CUT) + _CUT
+        if request.mid:
+            line += b',"delivery":"%s"' % self._ledger.key(request).encode()
+        self._history.append(request.function, line + b"}", failed=isinstance(outcome, Failure))
+
+    def _head(self, invocation: Invocation) -> bytes:
+        spec, request_id = invocation.spec, invocation.request_id or invocation.id
+        return b'"id":"%s","request_id":%s,"function":%s,"version":%s,"node":%s,' % (
+            invocation.id.encode(), encode(request_id), encode(invocation.request.function),
+            b"null" if spec is None else b"%d" % spec.version, self._node_json,
+        )  # fmt: skip
+
+    def _cut(self, text: bytes) -> bytes:
+        """A JSON text as it is, or the beginning of it as a JSON string."""
+        if len(text) <= self._cut_bytes:
+            return text
+        return encode(text[: self._cut_bytes].decode("utf-8", "ignore") + "…")
+
+
+_CUT = b',"cut":true'
+
+
+def _middle(outcome: Outcome) -> bytes:
+    if isinstance(outcome, Result):
+        return b'"status":"success","result":' + outcome.json
+    return encode(error_keys(outcome))[1:-1]
+
+
+def _tail(invocation: Invocation, outcome: Outcome, ended_s: float) -> bytes:
+    duration_s = ended_s - invocation.started_s
+    text = b',"time_start":"%s","time_end":"%s","duration_ms":%.2f,"queued_ms":%.2f,"cold":%s' % (
+        iso_time(invocation.started_wall_s).encode(), iso_time(invocation.started_wall_s + duration_s).encode(),
+        duration_s * 1000, (invocation.started_s - invocation.request.received_s) * 1000,
+        b"true" if isinstance(outcome, Result) and outcome.cold else b"false",
+    )  # fmt: skip
+    return text + b',"attempts":%d' % invocation.attempts if invocation.attempts > 1 else text
+
+
+def _log(invocation: Invocation, outcome: Outcome, ended_s: float) -> None:
+    failed = {"code": outcome.code, "error": outcome.message} if isinstance(outcome, Failure) else {}
+    say = logger.warning if failed else logger.info
+    say("invocation_done", function=invocation.request.function, invocation_id=invocation.id,
+        request_id=invocation.request_id or invocation.id,
+        duration_ms=round((ended_s - invocation.started_s) * 1000, 2), **failed)  # fmt: skip
