@@ -68,7 +68,7 @@ def checked(kind: Any, field: dataclasses.Field[Any], value: object, where: str)
     """Return `value` as the setting's type, or raise `ConfigError` naming `where`, the value and what is allowed."""
     try:
         typed = _typed(kind, value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _refused(kind, field, value, where) from None
     meta = field.metadata
     too_low = meta["low"] is not None and typed < meta["low"]
@@ -111,8 +111,8 @@ def _typed(kind: Any, value: object) -> Any:
         if kind is not bool or not isinstance(value, bool):
             raise TypeError
         return value
-    if kind is float and isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
+    if kind is float and isinstance(value, int | float) and math.isfinite(typed := float(value)):
+        return typed
     if kind in (int, str) and isinstance(value, kind):
         return value
     if kind is Path and isinstance(value, str) and value:

@@ -28,6 +28,7 @@ from tinyfaas.protocol import encode
 
 _TICK_S = 1.0
 _NO_SUBSCRIBER = 16  # MQTT 5: the broker took the message and has nobody to give it to
+_WHO = (134, 135)  # bad user name or password; not authorized
 _UNTOLD = "Unspecified error"  # what paho says where a broker gave no reason
 
 
@@ -104,7 +105,8 @@ class _Line:
         if not self._wait(lambda: self._connack is not None):
             raise Unreachable(f"no broker at {self._where}: something listens there and says nothing")
         if self._connack is not None and self._connack.is_failure:
-            raise Unreachable(f"the broker at {self._where} refused us: {_lowered(str(self._connack))}")
+            hint = "; see TINYFAAS_MQTT_USERNAME, TINYFAAS_MQTT_PASSWORD_FILE" if self._connack.value in _WHO else ""
+            raise Unreachable(f"the broker at {self._where} refused us: {_lowered(str(self._connack))}{hint}")
 
     def subscribe(self) -> None:
         """Subscribe to where answers come; only the request's own topic must be allowed."""
@@ -141,15 +143,16 @@ class _Line:
 
     def listen(self) -> Iterator[Heard]:
         """What the server says, the answer last."""
-        until_s = min(self._deadline_s, time.monotonic() + self._patience_s)
-        while self._wait(lambda: bool(self._heard), until_s):
-            until_s = self._deadline_s
+        if not self._wait(lambda: bool(self._heard), min(self._deadline_s, time.monotonic() + self._patience_s)):
+            node = self._inquiry.body.get("node")
+            server = f"the node {node}" if node else "a tinyfaas server"
+            raise NoAnswer(f"no answer within {self._patience_s:g} s: is {server} connected to {self._where}?")
+        while self._wait(lambda: bool(self._heard)):
             heard = self._heard.popleft()
             yield heard
             if heard.is_answer:
                 return
-        waited_s = self._inquiry.timeout_s if until_s == self._deadline_s else self._patience_s
-        raise NoAnswer(f"no answer within {waited_s:g} s: is a tinyfaas server connected to {self._where}?")
+        raise NoAnswer(f"no answer within {self._inquiry.timeout_s:g} s, though the server has begun")
 
     def close(self) -> None:
         """Say goodbye, as far as that is possible."""

@@ -97,8 +97,8 @@ def failure(answer: Answer) -> str:
 def behind(answer: Answer) -> str:
     """What stands behind an error answer, in lines: the function's traceback, or an installer's output."""
     text = answer.get("traceback") or answer.get("detail") or ""
-    lines = text if isinstance(text, list) else str(text).splitlines()
-    return "\n".join(printable(str(line)) for line in lines)
+    lines = [printable(str(line)) for line in (text if isinstance(text, list) else str(text).splitlines())]
+    return "" if lines == [printable(str(answer.get("error")))] else "\n".join(lines)
 
 
 def settings(effective: Iterable[tuple[str, object, str]]) -> str:

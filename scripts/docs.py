@@ -1,0 +1,252 @@
+"""Keeps the documentation true: writes the parts of it that are generated, and checks what it points at.
+
+    scripts/docs.py           writes the generated parts anew
+    scripts/docs.py --check   changes nothing: a line for each part that is out of date; exit status 1 for any
+
+Both say which links, tests and files the pages name that are not there. A generated part stands between the comments
+`<!-- generated: NAME -->` and `<!-- end -->`; the names are those of `PARTS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyfaas import config, errors, exits, settings
+from tinyfaas.fields import allowed, fields_of, type_of
+from tinyfaas.model import Limits
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("*.md", "data/*.md", "docs/*.md", "functions/**/*.md")
+INVARIANTS = Path("docs/architecture.md")
+
+_PART = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
+_FENCE = re.compile(r"^(`{3,}).*?^\1`*$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_NAMED = re.compile(r"`((?:tests|scripts)/[\w/]+\.py)(?:::(\w+))?`")
+_INVARIANT = re.compile(r"^\d+\. \*\*(.+?)\*\*", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Something on a page that is not true."""
+
+    path: Path
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.text}"
+
+
+# --- what is generated -------------------------------------------------------------------------------------------
+
+
+def settings_of_server() -> str:
+    """Every setting of the server, a table for each section of the file."""
+    sections: dict[str, list[tuple[str, ...]]] = {}
+    for key, variable, may_be, default, doc in config.described():
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, []).append((f"`{name}`<br>`{variable}`", _code(default), _may_be(may_be), doc))
+    head = ("setting, variable", "default", "may be", "")
+    return "\n".join(
+        f"### {f'`[{section}]`' if section else 'At the top'}\n\n{_about(section)}\n\n{_table(head, rows)}"
+        for section, rows in sections.items()
+    )
+
+
+def settings_of_function() -> str:
+    """Every setting that a function may have of its own."""
+    rows = []
+    for prefix, kind in (("", Limits), *((f"{name}.", kind) for name, kind in settings.TABLES.items())):
+        for name, field in fields_of(kind).items():
+            default = ", ".join(field.default) if isinstance(field.default, tuple) else str(field.default)
+            meaning = field.metadata["doc"]
+            rows.append((f"`{prefix}{name}`", _code(default), _may_be(allowed(type_of(kind, name), field)), meaning))
+    return _table(("setting", "default", "may be", ""), rows)
+
+
+def error_codes() -> str:
+    """Every `code` of an error answer; its meaning is the docstring of its exception."""
+    kinds = errors.Failure.__subclasses__()
+    return _table(("`code`", "what happened"), ((f"`{kind.code}`", _line(kind.__doc__)) for kind in kinds))
+
+
+def exit_statuses() -> str:
+    """Every exit status; its meaning is the text that follows it in the source."""
+    (listing,) = (node for node in ast.parse(_source(exits)).body if isinstance(node, ast.ClassDef))
+    rows = []
+    for item, text in zip(listing.body, listing.body[1:], strict=False):
+        match item, text:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)]),
+                ast.Expr(value=ast.Constant(value=str(meaning))),
+            ):
+                rows.append((str(int(exits.Exit[name])), _line(meaning)))
+    return _table(("status", "meaning"), rows)
+
+
+def invariants() -> str:
+    """The invariants, each in the one sentence that stands in bold in docs/architecture.md."""
+    text = (ROOT / INVARIANTS).read_text(encoding="utf-8")
+    return "".join(f"{number}. {_line(found)}\n" for number, found in enumerate(_INVARIANT.findall(text), start=1))
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "error-codes": error_codes,
+    "exit-statuses": exit_statuses,
+    "function-settings": settings_of_function,
+    "invariants": invariants,
+    "server-settings": settings_of_server,
+}
+
+
+def _about(section: str) -> str:
+    kind = config.SECTIONS[section] if section else config.Config
+    return _line(kind.__doc__)
+
+
+def _may_be(words: str) -> str:
+    """What a setting may be; a pattern or a choice in it is shown as code."""
+    words = re.sub(r'"([^"]*)"', r"`\1`", words)
+    words = re.sub(r"(?<=matching )(.+)", lambda found: _code(found[1]), words)
+    return re.sub(r"\b(\d+)\.0\b", r"\1", words)
+
+
+def _code(text: str) -> str:
+    text = re.sub(r"^(\d+)\.0$", r"\1", text).replace("|", "\\|")
+    return f"`{text}`" if text else "empty"
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _source(module: object) -> str:
+    return Path(str(vars(module)["__file__"])).read_text(encoding="utf-8")
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n".replace("|  |", "| |") for cells in lines)
+
+
+# --- what is checked ---------------------------------------------------------------------------------------------
+
+
+def pages(root: Path) -> Iterator[Path]:
+    """Every page of a checkout, from its root."""
+    for pattern in PAGES:
+        yield from (page.relative_to(root) for page in sorted(root.glob(pattern)))
+
+
+def renewed(text: str) -> str:
+    """A page with its generated parts as they should be; raises `KeyError` for one that nobody generates."""
+    return _PART.sub(lambda part: f"{part[1]}{part[2]}\n{PARTS[part[1]]()}\n", text)
+
+
+def stale_parts(root: Path) -> Iterator[Finding]:
+    """Generated parts that are not as they would be written now."""
+    for page in pages(root):
+        text = (root / page).read_text(encoding="utf-8")
+        for part in _PART.finditer(text):
+            name = part[1]
+            if name not in PARTS:
+                yield _at(page, text, part.start(), f"nothing generates {name}; there are: {', '.join(PARTS)}")
+            elif part[3] != f"\n{PARTS[name]()}\n":
+                yield _at(page, text, part.start(), f"{name} is out of date: run scripts/docs.py")
+
+
+def broken_links(root: Path) -> Iterator[Finding]:
+    """Links into the checkout that lead nowhere: to no file, or to no heading in it."""
+    for page in pages(root):
+        text = _without_code(root / page)
+        for found in _LINK.finditer(text):
+            target, _, anchor = found[1].partition("#")
+            if ":" in target:
+                continue  # the world outside
+            file = (root / page.parent / target).resolve() if target else root / page
+            if not file.exists():
+                yield _at(page, text, found.start(), f"links to {target}, which is not there")
+            elif anchor and anchor not in _anchors(file):
+                yield _at(page, text, found.start(), f"links to #{anchor}, a heading that {file.name} does not have")
+
+
+def missing_tests(root: Path) -> Iterator[Finding]:
+    """Tests and checks that a page names by file, or by `file::function`, and that are not there."""
+    for page in pages(root):
+        text = (root / page).read_text(encoding="utf-8")
+        for found in _NAMED.finditer(text):
+            file, name = root / found[1], found[2]
+            if not file.is_file():
+                yield _at(page, text, found.start(), f"names {found[1]}, which is not there")
+            elif name and name not in _functions(file):
+                yield _at(page, text, found.start(), f"names {name}, which {found[1]} does not define")
+
+
+def untested_invariants(root: Path) -> Iterator[Finding]:
+    """Invariants that name no test or check."""
+    page = root / INVARIANTS
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    starts = [found.start() for found in _INVARIANT.finditer(text)]
+    for start in starts:
+        rest = text[start:]
+        if not _NAMED.search(re.split(r"\n(?=\d+\. \*\*|#)", rest, maxsplit=1)[0]):
+            yield _at(INVARIANTS, text, start, "an invariant that names no test")
+
+
+CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+    stale_parts,
+    broken_links,
+    missing_tests,
+    untested_invariants,
+)
+
+
+def inspect(root: Path) -> list[Finding]:
+    """All that is not true, in the order of pages and lines."""
+    return sorted(finding for check in CHECKS for finding in check(root))
+
+
+def _at(page: Path, text: str, position: int, what: str) -> Finding:
+    return Finding(page, text.count("\n", 0, position) + 1, what)
+
+
+def _without_code(page: Path) -> str:
+    """A page without its examples, on the same lines."""
+    return _FENCE.sub(lambda found: "\n" * found[0].count("\n"), page.read_text(encoding="utf-8"))
+
+
+def _anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.+)$", _without_code(page), re.MULTILINE) if page.suffix == ".md" else []
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _functions(file: Path) -> set[str]:
+    functions = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return {node.name for node in functions if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def main(arguments: list[str]) -> int:
+    """Write unless told only to check; then say what is not true."""
+    if arguments not in ([], ["--check"]):
+        print("usage: scripts/docs.py [--check]", file=sys.stderr)
+        return 2
+    if not arguments:
+        for page in pages(ROOT):
+            text = (ROOT / page).read_text(encoding="utf-8")
+            if (now := renewed(text)) != text:
+                (ROOT / page).write_text(now, encoding="utf-8")
+                print(f"{page}: written")
+    findings = inspect(ROOT)
+    print(*findings, sep="\n", end="\n" if findings else "")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
