@@ -66,15 +66,11 @@ def test_a_room_may_import_from_its_left_on_its_own_floor(checkout: Checkout) ->
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tinyfaas.gateway import Gateway",
     ],
 )
-def test_a_room_may_not_import_from_a_higher_floor_however_it_is_written(
-    checkout: Checkout, code: str
-) -> None:
+def test_a_room_may_not_import_from_a_higher_floor_however_it_is_written(checkout: Checkout, code: str) -> None:
     checkout.build("gateway/__init__.py")
     checkout.build("pool.py", code, floor=3)
     line = code.count("\n") + 1
-    assert checkout.findings == [
-        f"tinyfaas/pool.py:{line}: imports gateway, whose place in FLOORS comes later"
-    ]
+    assert checkout.findings == [f"tinyfaas/pool.py:{line}: imports gateway, whose place in FLOORS comes later"]
 
 
 def test_everyone_may_import_the_version(checkout: Checkout) -> None:
@@ -150,9 +146,7 @@ def test_the_child_may_import_the_standard_library_and_its_neighbours(checkout: 
     assert checkout.findings == []
 
 
-@pytest.mark.parametrize(
-    "code", ["import numpy", "from tinyfaas.errors import Crashed", "from . import faaswire"]
-)
+@pytest.mark.parametrize("code", ["import numpy", "from tinyfaas.errors import Crashed", "from . import faaswire"])
 def test_the_child_may_import_nothing_else(checkout: Checkout, code: str) -> None:
     checkout.build("errors.py", floor=0)
     checkout.build("child/faaswire.py", floor=0)
