@@ -124,12 +124,18 @@ class Admin:
             self._guarded(Command(request, glimpse_request_id(request.payload)), self._answer_or_queue)
 
     def _serve_lane(self) -> None:
-        while (taken := self._lane.take()) is not None:
-            function, command = taken
-            self._building[function] = None
-            self._guarded(command, lambda each: self._finish(each, self._long[each.name](each)))
-            self._building.pop(function, None)
-            self._lane.done(function)
+        finished: str | None = None
+        while (taken := self._lane.take(finished)) is not None:
+            finished, command = taken
+            self._guarded(command, self._build)
+
+    def _build(self, command: Command) -> None:
+        self._building[command.function] = None
+        try:
+            said = self._long[command.name](command)
+        finally:
+            self._building.pop(command.function, None)  # before the answer: who asks next sees it ready
+        self._finish(command, said)
 
     def _guarded(self, command: Command, step: Callable[[Command], None]) -> None:
         """Take a step; whatever goes wrong becomes the answer, and the thread lives on."""
@@ -192,9 +198,10 @@ class Admin:
 
         def report(phase: str, line: str) -> None:
             nonlocal said_s
-            if line and time.monotonic() - said_s < _LINE_PAUSE_S:
-                return
-            said_s = time.monotonic()
+            if line:
+                if time.monotonic() - said_s < _LINE_PAUSE_S:
+                    return
+                said_s = time.monotonic()
             self._progress(command, started_s, phase, line)
 
         assert command.upload is not None

@@ -39,7 +39,7 @@ class Mqtt:
     base_topic: str = setting("faas", "Where all topics begin.", pattern=_TOPIC)
     response_topic: str = setting("", "Where answers go; empty: `<base_topic>/response`.", pattern=_TOPIC)
     response_prefixes: tuple[str, ...] = setting(
-        ("faas/response/", "reply/"), "Where a request's own Response Topic may lie (MQTT 5)."
+        (), "Where a request's own Response Topic may lie (MQTT 5); empty: below the response topic, and `reply/`."
     )
     keepalive_s: int = setting(30, "Seconds between signs of life.", low=5, high=3600)
     connect_timeout_s: float = setting(10.0, "Seconds one attempt to connect may take.", low=1.0, high=120.0)
@@ -183,7 +183,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         section: build(kind, values[section], f"{section}.") for section, kind in SECTIONS.items()
     }
     sections["node"] = _named(sections["node"], origins)
-    sections["mqtt"] = _with_password(sections["mqtt"], origins)
+    sections["mqtt"] = _with_prefixes(_with_password(sections["mqtt"], origins))
     top: dict[str, Any] = values[""]
     return Config(**top, **sections, origins=origins)
 
@@ -267,6 +267,11 @@ def _with_password(mqtt: Mqtt, origins: dict[str, str]) -> Mqtt:
         raise ConfigError(f"mqtt.password_file: {mqtt.password_file}: {error}") from None
     origins["mqtt.password"] = mqtt.password_file
     return dataclasses.replace(mqtt, password=password)
+
+
+def _with_prefixes(mqtt: Mqtt) -> Mqtt:
+    response = mqtt.response_topic or f"{mqtt.base_topic}/response"
+    return dataclasses.replace(mqtt, response_prefixes=mqtt.response_prefixes or (f"{response}/", "reply/"))
 
 
 def described() -> Iterator[tuple[str, str, str, str, str]]:

@@ -150,15 +150,15 @@ class Dispatcher:
         return spec.limits.concurrency or max(1, len(self._threads) - 1)
 
     def _serve(self) -> None:
-        while (taken := self._queue.take()) is not None:
-            function, request = taken
+        finished: str | None = None
+        while (taken := self._queue.take(finished)) is not None:
+            finished, request = taken
             try:
                 self._reply(request, self._answer(request))
             except Exception:
-                logger.exception("dispatch_failed", function=function)
+                logger.exception("dispatch_failed", function=finished)
             finally:
                 self._due_s.pop(threading.current_thread().name, None)
-                self._queue.done(function)
 
     def _answer(self, request: Request) -> Answer | None:
         """The one outcome of a request, recorded and ready to be published; None to leave it to the broker."""

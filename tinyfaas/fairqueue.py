@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,54 +20,57 @@ class FairQueue(Generic[T]):
         self._cap = cap
         self._waiting: dict[str, deque[T]] = {}
         self._out: dict[str, int] = {}
-        # One token for each key whose turn may come; a C queue, because every request passes through it.
-        self._turns: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._turns: deque[str] = deque()
         self._has_turn: set[str] = set()
+        self._closed = False
         self._changing = threading.Lock()
+        # A lock for each consumer that waits, the last to come the first to be woken: it is the warmest. A consumer
+        # that finishes an item takes the next by itself, and no other thread wakes up in vain.
+        self._idle: list[threading.Lock] = []
 
     def submit(self, key: str, item: T) -> None:
         """Put an item at the end of its key's queue."""
         with self._changing:
             self._waiting.setdefault(key, deque()).append(item)
             self._offer(key)
+            self._wake()
 
-    def take(self) -> tuple[str, T] | None:
-        """The next item of the key whose turn it is; waits for one. None once the queue is closed."""
+    def take(self, finished: str | None = None) -> tuple[str, T] | None:
+        """The next item of the key whose turn it is; waits for one. None once the queue is closed.
+
+        `finished` is the key of the item that this consumer took before, now `done`.
+        """
         while True:
-            key = self._turns.get()
-            if key is None:
-                self._turns.put(None)  # for the next consumer
-                return None
             with self._changing:
-                self._has_turn.discard(key)
-                waiting = self._waiting.get(key)
-                if not waiting:
-                    continue
-                item = waiting.popleft()
-                self._out[key] = self._out.get(key, 0) + 1
-                if waiting:
-                    self._offer(key)
-                else:
-                    del self._waiting[key]
-            return key, item
+                if finished is not None:
+                    self._finish(finished)
+                    finished = None
+                if self._closed:
+                    return None
+                if self._turns:
+                    taken = self._pop()
+                    self._wake()
+                    return taken
+                woken = threading.Lock()
+                woken.acquire()
+                self._idle.append(woken)
+            woken.acquire()
 
     def done(self, key: str) -> None:
-        """An item that was taken is finished."""
+        """An item that was taken is finished, and its consumer takes no other yet."""
         with self._changing:
-            left = self._out[key] - 1
-            if left:
-                self._out[key] = left
-            else:
-                del self._out[key]
-            if key in self._waiting:
-                self._offer(key)
+            self._finish(key)
+            self._wake()
 
     def close(self) -> list[T]:
         """Wake every consumer with None; returns what was still waiting."""
         with self._changing:
             rest = [item for waiting in self._waiting.values() for item in waiting]
             self._waiting.clear()
-        self._turns.put(None)
+            self._turns.clear()
+            self._closed = True
+            while self._idle:
+                self._idle.pop().release()
         return rest
 
     def waiting(self) -> int:
@@ -78,9 +80,36 @@ class FairQueue(Generic[T]):
 
     def out(self) -> int:
         """Items taken and not yet done."""
-        return sum(list(self._out.values()))
+        with self._changing:
+            return sum(self._out.values())
+
+    def _pop(self) -> tuple[str, T]:
+        key = self._turns.popleft()
+        self._has_turn.discard(key)
+        waiting = self._waiting[key]
+        item = waiting.popleft()
+        self._out[key] = self._out.get(key, 0) + 1
+        if waiting:
+            self._offer(key)
+        else:
+            del self._waiting[key]
+        return key, item
+
+    def _finish(self, key: str) -> None:
+        left = self._out[key] - 1
+        if left:
+            self._out[key] = left
+        else:
+            del self._out[key]
+        if key in self._waiting:
+            self._offer(key)
 
     def _offer(self, key: str) -> None:
         if key not in self._has_turn and self._out.get(key, 0) < max(1, self._cap(key)):
             self._has_turn.add(key)
-            self._turns.put(key)
+            self._turns.append(key)
+
+    def _wake(self) -> None:
+        """Wake one consumer if there is something to take."""
+        if self._turns and self._idle:
+            self._idle.pop().release()

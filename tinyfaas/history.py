@@ -24,9 +24,10 @@ from tinyfaas.protocol import LogsQuery, encode
 
 logger = log.get("history")
 
-# A quote inside a JSON string is escaped, so these can't be imitated by what a record quotes.
+# A quote inside a JSON string is escaped, so no text before them can imitate these; what a function got and returned
+# comes behind them, so the first one found is the record's own.
 _FUNCTION = re.compile(rb'"function":"([A-Za-z0-9_-]+)"')
-_FAILED = b'"status":"error"'
+_STATUS = re.compile(rb'"status":"(success|error)"')
 _RECEIVED = b'{"received"'
 _DELIVERY = re.compile(rb'"delivery":"([0-9a-f]*)\.([0-9]+)\.([0-9a-f]+)"}$')
 _BLOCK = 262_144
@@ -72,7 +73,7 @@ class History:
                 self._read_head(line)
                 continue
             if found := _FUNCTION.search(line):
-                self._count(found[1].decode(), failed=_FAILED in line)
+                self._count(found[1].decode(), failed=_failed(line))
             elif not line.startswith(_RECEIVED):
                 unreadable += 1
                 continue
@@ -133,9 +134,8 @@ class History:
 
     def forget(self, function: str) -> None:
         """Remove all records of a function."""
-        needle = b'"function":"%s"' % function.encode()
         self._totals.pop(function, None)
-        self._rewrite(lambda lines: [needle not in line for line in lines])
+        self._rewrite(lambda lines: [_function_of(line) != function for line in lines])
 
     def tidy(self) -> None:
         """Trim the file if it has grown beyond its size; appends go on meanwhile."""
@@ -252,6 +252,16 @@ def _lines(path: Path, until: int) -> Iterator[bytes]:
             yield line[:-1]
 
 
+def _function_of(line: bytes) -> str:
+    found = _FUNCTION.search(line)
+    return found[1].decode() if found else ""
+
+
+def _failed(line: bytes) -> bool:
+    found = _STATUS.search(line)
+    return found is not None and found[1] == b"error"
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
@@ -267,7 +277,7 @@ def _without(totals: dict[str, tuple[int, int]], kept: list[bytes]) -> dict[str,
         if found := _FUNCTION.search(line):
             each = counted.setdefault(found[1].decode(), Totals())
             each.calls += 1
-            each.errors += _FAILED in line
+            each.errors += _failed(line)
     return {
         function: (calls - counted[function].calls, errors - counted[function].errors)
         if function in counted

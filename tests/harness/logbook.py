@@ -55,7 +55,7 @@ class Logbook:
         with self._came:
             return "\n".join(self._lines)
 
-    def tail(self, lines: int = 40) -> str:
+    def tail(self, lines: int = 20) -> str:
         """The end of it, for a report."""
         with self._came:
             return "\n".join(line[:500] for line in self._lines[-lines:])

@@ -25,16 +25,21 @@ def wheel(folder: Path, name: str, version: str = "1.0", source: str = "VALUE = 
 
 def that_does_not_compile(folder: Path) -> Path:
     """A project whose build fails, as one without a compiler at hand does."""
-    project = folder / "uncompilable"
-    project.mkdir(parents=True, exist_ok=True)
-    (project / "pyproject.toml").write_text(
+    return _project(folder, "raise SystemExit('error: command cc failed: No such file or directory')")
+
+
+def that_takes_forever(folder: Path) -> Path:
+    """A project whose build does not end."""
+    return _project(folder, "import time; time.sleep(600)")
+
+
+def _project(folder: Path, build: str) -> Path:
+    (folder / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-        '[project]\nname = "uncompilable"\nversion = "1"\n',
+        '[project]\nname = "probe"\nversion = "1"\n',
         encoding="utf-8",
     )
-    failing = "raise SystemExit('error: command cc failed: No such file or directory')"
-    hooks = "".join(
-        f"def {name}(*args, **kwargs):\n    {failing}\n" for name in ("prepare_metadata_for_build_wheel", "build_wheel")
-    )
-    (project / "backend.py").write_text(hooks, encoding="utf-8")
-    return project
+    hooks = ("prepare_metadata_for_build_wheel", "build_wheel")
+    text = "".join(f"def {hook}(*args, **kwargs):\n    {build}\n" for hook in hooks)
+    (folder / "backend.py").write_text(text, encoding="utf-8")
+    return folder

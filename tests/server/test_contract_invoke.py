@@ -13,18 +13,11 @@ import pytest
 from tests.harness import gated
 from tests.harness.bench import Bench
 from tests.harness.broker import Broker
-from tests.harness.client import Client, Message, new_label
+from tests.harness.client import Client, new_label
 from tests.harness.server import Server
 from tests.harness.waiting import eventually
 
 ECHO = "def main(*args, **kwargs): return [list(args), kwargs]"
-FAILING = """
-    def main(message="it broke"):
-        helper(message)
-
-    def helper(message):
-        raise ValueError(message)
-"""
 SUCCESS_KEYS = {
     "id", "request_id", "function", "version", "node", "status", "result",
     "time_start", "time_end", "duration_ms", "queued_ms", "cold",
@@ -41,9 +34,7 @@ def records_on_disk(server: Server) -> list[dict[str, Any]]:
 # --- a success ------------------------------------------------------------------------------------------------------
 
 
-def test_a_success_says_what_ran_where_when_and_what_came_of_it(
-    client: Client, server: Server, function: str
-) -> None:
+def test_a_success_says_what_ran_where_when_and_what_came_of_it(client: Client, server: Server, function: str) -> None:
     version = client.deploy(function, ECHO)
     message = client.ask(f"faas/invoke/{function}", {"request_id": "mine", "args": [1], "kwargs": {"b": None}})
     answer = message.body
@@ -128,7 +119,9 @@ def test_an_async_main_is_awaited(client: Client, function: str) -> None:
 
 
 def test_module_state_lives_in_the_warm_worker(client: Client, function: str) -> None:
-    client.deploy(function, "calls = []\ndef main(x):\n    calls.append(x)\n    return calls", config={"concurrency": 1})
+    client.deploy(
+        function, "calls = []\ndef main(x):\n    calls.append(x)\n    return calls", config={"concurrency": 1}
+    )
     answers = [client.invoke(function, number) for number in (1, 2, 3)]
     assert [answer["result"] for answer in answers] == [[1], [1, 2], [1, 2, 3]]
     assert [answer["cold"] for answer in answers] == [False] * 3  # the worker that tried the upload stays
@@ -187,9 +180,7 @@ def test_arguments_that_main_does_not_take_are_the_functions_error(client: Clien
 # --- who, when, and how many at once ---------------------------------------------------------------------------------
 
 
-def test_a_request_for_another_node_is_ignored_without_an_answer(
-    client: Client, server: Server, function: str
-) -> None:
+def test_a_request_for_another_node_is_ignored_without_an_answer(client: Client, server: Server, function: str) -> None:
     client.deploy(function, ECHO, config={"concurrency": 1})  # in order, so the second answer tells about the first
     client.publish(f"faas/invoke/{function}", {"request_id": "foreign", "node": "another"})
     mine = client.request(f"faas/invoke/{function}", {"request_id": "ours", "node": server.node})
@@ -219,9 +210,7 @@ def test_a_request_past_its_deadline_is_not_started(client: Client, server: Serv
     assert gate.waiting() == 2  # the late ones never ran
 
 
-def test_a_call_beyond_its_time_is_killed_with_what_it_started(
-    client: Client, server: Server, function: str
-) -> None:
+def test_a_call_beyond_its_time_is_killed_with_what_it_started(client: Client, server: Server, function: str) -> None:
     client.deploy(
         function,
         """
@@ -258,9 +247,7 @@ def test_a_result_beyond_the_functions_limit_is_bad(client: Client, function: st
     assert "100 are allowed" in answer["error"]
 
 
-def test_as_many_calls_run_at_once_as_the_functions_settings_say(
-    client: Client, server: Server, function: str
-) -> None:
+def test_as_many_calls_run_at_once_as_the_functions_settings_say(client: Client, server: Server, function: str) -> None:
     gate = gated.deploy(server, client, function, {"concurrency": 1})
     labels = [new_label("request") for _ in range(3)]
     for label in labels:
@@ -274,9 +261,7 @@ def test_as_many_calls_run_at_once_as_the_functions_settings_say(
         assert before["time_end"] <= after["time_start"]
 
 
-def test_one_function_leaves_a_thread_for_the_others(
-    client: Client, server: Server, echo: str, function: str
-) -> None:
+def test_one_function_leaves_a_thread_for_the_others(client: Client, server: Server, echo: str, function: str) -> None:
     gate = gated.deploy(server, client, function)
     labels = [new_label("request") for _ in range(20)]
     for label in labels:
@@ -301,9 +286,7 @@ def test_an_answer_has_the_qos_of_its_request(client: Client, echo: str, failing
         assert client.wait_topic("faas/response/error", request_id=label).qos == qos
 
 
-def test_answers_are_never_retained(
-    client: Client, broker: Broker, echo: str, failing: str
-) -> None:
+def test_answers_are_never_retained(client: Client, broker: Broker, echo: str, failing: str) -> None:
     client.call(echo)
     client.invoke(failing)
     client.request("faas/admin/list")
@@ -403,7 +386,3 @@ def alive(process: Path) -> bool:
 def logs(client: Client, function: str) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = client.request(f"faas/admin/logs/{function}")["logs"]
     return records
-
-
-def error_shown(client: Client, request_id: str) -> Message:
-    return client.wait_topic("faas/response/error", request_id=request_id)

@@ -49,7 +49,7 @@ def _settings(text: bytes, file: Path) -> dict[str, Any]:
         encode(settings)
     except TypeError:
         raise Unusable(f"{file}: holds a date or a time, which no setting is") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, no number of JSON, or nested without end
         raise Unusable(f"{file}: {error}") from None
     return settings
 
