@@ -226,7 +226,10 @@ class Dispatcher:
         self._check_time(invocation, envelope.deadline_ms)
         if self._stopping.is_set():
             raise Unavailable("the server is stopping")
-        invocation.arguments = self._recorder.arguments(body)
+        try:
+            invocation.arguments = self._recorder.arguments(body)
+        except (ValueError, RecursionError):  # 1e999 is JSON, but no number that a function could get
+            raise BadRequest("the arguments hold a number too large, or are nested too deeply") from None
         return request.payload
 
     def _check_response_topic(self, request: Request) -> None:

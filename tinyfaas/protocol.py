@@ -20,6 +20,7 @@ NAMED_COMMANDS = ("upload", "delete", "logs", "info", "rollback", "redrive")
 COMMANDS = (*NAMED_COMMANDS, "list", "status")
 
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")  # Python's own check lets superfluous padding pass
 _REQUEST_ID = re.compile(rb'"request_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){0,256}")')
 
 
@@ -139,10 +140,10 @@ class AdminRoute:
 
 def parse_admin_topic(rest: str) -> AdminRoute:
     """Read what stands after `faas/admin/`; raises `BadRequest` for an unknown command or a topic too deep."""
-    command, _, function = rest.partition("/")
+    command, below, function = rest.partition("/")
     if command not in COMMANDS:
         raise BadRequest(f"unknown command {command[:80]!r}; there are: {', '.join(COMMANDS)}")
-    if function and command not in NAMED_COMMANDS:
+    if below and command not in NAMED_COMMANDS:
         raise BadRequest(f"{command} takes no function in its topic")
     if "/" in function:
         raise BadRequest("the topic is one level too deep: a function's name is one level")
@@ -263,8 +264,10 @@ def _decode(body: Mapping[str, Any], key: str) -> bytes:
     if not isinstance(text, str):
         raise BadRequest(f'"{key}" must be a string in base64')
     try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
+        if _BASE64.fullmatch(text) is None:
+            raise BadRequest(f'"{key}" is not base64: only A-Z a-z 0-9 + / and up to two = at the end')
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
         raise BadRequest(f'"{key}" is not base64: {error}') from None
 
 

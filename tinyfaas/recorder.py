@@ -10,7 +10,7 @@ import time
 
 from tinyfaas import log
 from tinyfaas.delivery import Ledger
-from tinyfaas.errors import Failure
+from tinyfaas.errors import BadRequest, Failure
 from tinyfaas.history import History
 from tinyfaas.model import FUNCTION_NAME, Answer, Invocation, Request, Result
 from tinyfaas.protocol import Topics, encode, error_keys, iso_time
@@ -31,8 +31,11 @@ class Recorder:
         self._cut_bytes = cut_bytes
 
     def arguments(self, body: dict[str, object]) -> bytes:
-        """What the history keeps of a request's arguments, as further keys of its record."""
-        args, kwargs = encode(body.get("args", [])), encode(body.get("kwargs", {}))
+        """What the history keeps of a request's arguments, as further keys of its record. Raises `BadRequest`."""
+        try:
+            args, kwargs = encode(body.get("args", [])), encode(body.get("kwargs", {}))
+        except (ValueError, RecursionError):  # 1e999 is JSON, but no float
+            raise BadRequest("the arguments hold a number too large for a float, or are nested too deeply") from None
         text = b',"args":' + self._cut(args)
         if kwargs != b"{}":
             text += b',"kwargs":' + self._cut(kwargs)
