@@ -46,7 +46,7 @@ class Finding:
 # --- what is generated -------------------------------------------------------------------------------------------
 
 
-def settings_of_server() -> str:
+def settings_of_server(_root: Path) -> str:
     """Every setting of the server, a table for each section of the file."""
     sections: dict[str, list[tuple[str, ...]]] = {}
     for key, variable, may_be, default, doc in config.described():
@@ -59,7 +59,7 @@ def settings_of_server() -> str:
     )
 
 
-def settings_of_function() -> str:
+def settings_of_function(_root: Path) -> str:
     """Every setting that a function may have of its own."""
     rows = []
     for prefix, kind in (("", Limits), *((f"{name}.", kind) for name, kind in settings.TABLES.items())):
@@ -70,13 +70,13 @@ def settings_of_function() -> str:
     return _table(("setting", "default", "may be", ""), rows)
 
 
-def error_codes() -> str:
+def error_codes(_root: Path) -> str:
     """Every `code` of an error answer; its meaning is the docstring of its exception."""
     kinds = errors.Failure.__subclasses__()
     return _table(("`code`", "what happened"), ((f"`{kind.code}`", _line(kind.__doc__)) for kind in kinds))
 
 
-def exit_statuses() -> str:
+def exit_statuses(_root: Path) -> str:
     """Every exit status; its meaning is the text that follows it in the source."""
     (listing,) = (node for node in ast.parse(_source(exits)).body if isinstance(node, ast.ClassDef))
     rows = []
@@ -90,13 +90,13 @@ def exit_statuses() -> str:
     return _table(("status", "meaning"), rows)
 
 
-def invariants() -> str:
+def invariants(root: Path) -> str:
     """The invariants, each in the one sentence that stands in bold in docs/architecture.md."""
-    text = (ROOT / INVARIANTS).read_text(encoding="utf-8")
+    text = (root / INVARIANTS).read_text(encoding="utf-8")
     return "".join(f"{number}. {_line(found)}\n" for number, found in enumerate(_INVARIANT.findall(text), start=1))
 
 
-PARTS: dict[str, Callable[[], str]] = {
+PARTS: dict[str, Callable[[Path], str]] = {
     "error-codes": error_codes,
     "exit-statuses": exit_statuses,
     "function-settings": settings_of_function,
@@ -106,8 +106,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def _about(section: str) -> str:
-    kind = config.SECTIONS[section] if section else config.Config
-    return _line(kind.__doc__)
+    return _line(config.SECTIONS[section].__doc__) if section else "What stands above the first section."
 
 
 def _may_be(words: str) -> str:
@@ -131,8 +130,8 @@ def _source(module: object) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n".replace("|  |", "| |") for cells in lines)
+    lines = [f"| {' | '.join(cells)} |\n".replace("|  |", "| |") for cells in (head, *rows)]
+    return "".join((lines[0], "|---" * len(head), "|\n", *lines[1:]))
 
 
 # --- what is checked ---------------------------------------------------------------------------------------------
@@ -144,9 +143,14 @@ def pages(root: Path) -> Iterator[Path]:
         yield from (page.relative_to(root) for page in sorted(root.glob(pattern)))
 
 
-def renewed(text: str) -> str:
-    """A page with its generated parts as they should be; raises `KeyError` for one that nobody generates."""
-    return _PART.sub(lambda part: f"{part[1]}{part[2]}\n{PARTS[part[1]]()}\n", text)
+def write(root: Path) -> Iterator[Path]:
+    """Write every generated part anew; returns the pages that have changed."""
+    for page in pages(root):
+        text = (root / page).read_text(encoding="utf-8")
+        renewed = _PART.sub(lambda part: part[1] + part[2] + _generated(root, part), text)
+        if renewed != text:
+            (root / page).write_text(renewed, encoding="utf-8")
+            yield page
 
 
 def stale_parts(root: Path) -> Iterator[Finding]:
@@ -157,7 +161,7 @@ def stale_parts(root: Path) -> Iterator[Finding]:
             name = part[1]
             if name not in PARTS:
                 yield _at(page, text, part.start(), f"nothing generates {name}; there are: {', '.join(PARTS)}")
-            elif part[3] != f"\n{PARTS[name]()}\n":
+            elif part[3] != _generated(root, part):
                 yield _at(page, text, part.start(), f"{name} is out of date: run scripts/docs.py")
 
 
@@ -207,6 +211,11 @@ CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
 )
 
 
+def _generated(root: Path, part: re.Match[str]) -> str:
+    """What a part should say; one that nobody generates stays as it is."""
+    return f"\n{PARTS[part[1]](root)}\n" if part[1] in PARTS else part[3]
+
+
 def inspect(root: Path) -> list[Finding]:
     """All that is not true, in the order of pages and lines."""
     return sorted(finding for check in CHECKS for finding in check(root))
@@ -238,11 +247,8 @@ def main(arguments: list[str]) -> int:
         print("usage: scripts/docs.py [--check]", file=sys.stderr)
         return 2
     if not arguments:
-        for page in pages(ROOT):
-            text = (ROOT / page).read_text(encoding="utf-8")
-            if (now := renewed(text)) != text:
-                (ROOT / page).write_text(now, encoding="utf-8")
-                print(f"{page}: written")
+        for page in write(ROOT):
+            print(f"{page}: written")
     findings = inspect(ROOT)
     print(*findings, sep="\n", end="\n" if findings else "")
     return 1 if findings else 0

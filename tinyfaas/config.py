@@ -175,7 +175,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     Raises `ConfigError` with one line that names key, source, and what is allowed.
     """
     file = path or DEFAULT_FILE
-    tables = _read(file) if path is not None or file.exists() else {}
+    tables = _read(file, must_exist=path is not None)
     origins: dict[str, str] = {}
     values = _from_file(tables, file, origins)
     _override(values, environ, origins)
@@ -197,10 +197,12 @@ def effective(config: Config) -> Iterator[tuple[str, object, str]]:
         yield key, str(shown) if isinstance(shown, Path) else shown, config.origins.get(key, "default")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not must_exist:
+            return {}
         raise ConfigError(f"{file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested without end
         raise ConfigError(f"{file}: {error}") from None
