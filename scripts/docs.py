@@ -111,7 +111,7 @@ def _about(section: str) -> str:
 
 def _may_be(words: str) -> str:
     """What a setting may be; a pattern or a choice in it is shown as code."""
-    words = re.sub(r'"([^"]*)"', r"`\1`", words)
+    words = re.sub(r'("[^"]*")', r"`\1`", words)
     words = re.sub(r"(?<=matching )(.+)", lambda found: _code(found[1]), words)
     return re.sub(r"\b(\d+)\.0\b", r"\1", words)
 

@@ -194,14 +194,17 @@ class Admin:
 
     def _upload(self, command: Command) -> dict[str, Any]:
         started_s = time.monotonic()
-        said_s = started_s - _LINE_PAUSE_S
+        said_s, held = started_s - _LINE_PAUSE_S, ""
 
         def report(phase: str, line: str) -> None:
-            nonlocal said_s
-            if line:
-                if time.monotonic() - said_s < _LINE_PAUSE_S:
-                    return
-                said_s = time.monotonic()
+            """Tell each phase, and of its lines as many as one can read: the last of them always."""
+            nonlocal said_s, held
+            if line and time.monotonic() - said_s < _LINE_PAUSE_S:
+                held = line
+                return
+            if held and not line:
+                self._progress(command, started_s, "install", held)
+            said_s, held = time.monotonic() if line else said_s, ""
             self._progress(command, started_s, phase, line)
 
         assert command.upload is not None

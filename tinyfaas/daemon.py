@@ -82,7 +82,10 @@ class Daemon:
         self._retained = Retained(config.data_dir / "retained.json")
         self._deployer = Deployer(self._registry, self._pool, config.uploads, self._forget)
         self._gateway = Gateway(config, topics, self._ledger, presence)
-        recorder = Recorder(config.node.name, topics, self._history, self._ledger, config.history.cut_bytes)
+        recorder = Recorder(
+            config.node.name, topics, self._history, self._ledger, config.history.cut_bytes,
+            self._registry.__contains__,
+        )  # fmt: skip
         self._dispatcher = Dispatcher(
             config, topics, self._registry, self._pool, self._ledger, recorder, self._dead_letters, self._retained,
             self._gateway.reply_invocation, self._gateway.publish_letter,

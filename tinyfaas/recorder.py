@@ -7,6 +7,7 @@ Answers are put together from JSON texts, not from objects: a worker's result is
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tinyfaas import log
 from tinyfaas.delivery import Ledger
@@ -21,10 +22,15 @@ Outcome = Result | Failure
 
 
 class Recorder:
-    """Writes answers in the name of one node. `cut_bytes` is what the history keeps of arguments and of results."""
+    """Writes answers in the name of one node. `cut_bytes` is what the history keeps of arguments and of results;
+    `known` says whether there is a function: a call that outlives its function leaves no record.
+    """
 
-    def __init__(self, node: str, topics: Topics, history: History, ledger: Ledger, cut_bytes: int) -> None:
+    def __init__(
+        self, node: str, topics: Topics, history: History, ledger: Ledger, cut_bytes: int, known: Callable[[str], bool]
+    ) -> None:
         self._node_json = encode(node)
+        self._known = known
         self._topics = topics
         self._history = history
         self._ledger = ledger
@@ -46,7 +52,7 @@ class Recorder:
         ended_s = time.monotonic()
         head, tail = self._head(invocation), _tail(invocation, outcome, ended_s)
         payload = b"{" + head + _middle(outcome) + tail + b"}"
-        if invocation.spec is not None:
+        if invocation.spec is not None and self._known(invocation.request.function):
             self._record(invocation, outcome, payload, head, tail)
         self._ledger.note_answered(invocation.request)
         _log(invocation, outcome, ended_s)

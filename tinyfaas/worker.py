@@ -60,6 +60,9 @@ class Worker:
         self._output = Output(spec.name, spec.version, pipes)
         self._poll = select.poll()
         self._poll.register(self._channel_fd, select.POLLIN)
+        # A child that the function left may hold the other end of the channel: its end alone does not tell.
+        self._exit_fd = os.pidfd_open(self._process.pid)
+        self._poll.register(self._exit_fd, select.POLLIN)
         for fd in pipes:
             os.set_blocking(fd, False)
             self._poll.register(fd, select.POLLIN)
@@ -73,7 +76,7 @@ class Worker:
         """Whether it can be called: it lives, and nothing unasked stands in its channel. Logs what it printed since."""
         if self._dead is None:
             for fd, _ in self._poll.poll(0):
-                if fd == self._channel_fd:
+                if fd in (self._channel_fd, self._exit_fd):
                     self.kill("ended or spoke without being asked")
                     break
                 if not self._output.read(fd):
@@ -130,6 +133,7 @@ class Worker:
             self._output.read(fd)
         self._output.end()
         self._channel.close()
+        os.close(self._exit_fd)
         for pipe in (self._process.stdout, self._process.stderr):
             assert pipe is not None
             pipe.close()
@@ -174,12 +178,14 @@ class Worker:
             if not ready:
                 self.kill("ran too long")
                 raise Timeout("it ran too long and was killed")
-            for fd, _ in sorted(ready, key=self._channel_last):
-                if fd != self._channel_fd:
-                    if not self._output.read(fd):
-                        self._poll.unregister(fd)
-                    continue
+            fds = [fd for fd, _ in ready]
+            for fd in fds:  # what was printed before the answer is logged before the answer
+                if fd in self._output.pipes and not self._output.read(fd):
+                    self._poll.unregister(fd)
+            if self._channel_fd in fds:
                 self._read_into(buffer)
+            elif self._exit_fd in fds:
+                raise self._died()
             if len(buffer) < wanted:
                 continue
             length, kind, number = faaswire.HEADER.unpack_from(buffer)
@@ -189,10 +195,6 @@ class Worker:
                 raise Crashed("the function wrote to its frame channel")
             if len(buffer) == wanted:
                 return kind, number, bytes(memoryview(buffer)[faaswire.HEADER.size :])
-
-    def _channel_last(self, ready: tuple[int, int]) -> bool:
-        """What was printed before the answer is logged before the answer."""
-        return ready[0] == self._channel_fd
 
     def _read_into(self, buffer: bytearray) -> None:
         try:

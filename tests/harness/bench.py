@@ -63,6 +63,10 @@ class Bench:
         self._kept.callback(broker.stop)
         return broker.start()
 
+    def idle_broker(self) -> Broker:
+        """A broker that is not started: only its port is wanted."""
+        return Broker(self.grounds.new_folder("broker"))
+
     def server(self, broker: Broker, settings: Mapping[str, Any] | None = None, home: Path | None = None) -> Server:
         """A server that is not started yet, with a new home or one that was lived in."""
         grounds = self.grounds

@@ -83,7 +83,7 @@ BAD_ARGUMENTS = {
 }
 
 
-def cases(table: dict[str, tuple[Any, str]]) -> Any:
+def cases(table: dict[str, tuple[Any, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("payload", "said"), list(table.values()), ids=list(table))
 
 
@@ -300,9 +300,7 @@ def test_code_that_loops_at_import_is_given_up_while_others_are_served(bench: Be
     assert client.deploy("looping", GOOD) == 1
 
 
-def test_requirements_that_do_not_exist_are_a_failed_build(
-    listener: Client, grounds: Grounds, function: str
-) -> None:
+def test_requirements_that_do_not_exist_are_a_failed_build(listener: Client, grounds: Grounds, function: str) -> None:
     for requirements in ("--no-index\nno-such-package-anywhere", str(grounds.folder / "no-such.whl"), "-r other.txt"):
         answer = listener.upload(function, GOOD, requirements)
         assert (answer["status"], answer["code"]) == ("error", "build_failed")
@@ -316,9 +314,7 @@ def test_requirements_that_make_no_sense_are_a_failed_build(listener: Client, fu
         assert answer["detail"]
 
 
-def test_requirements_that_do_not_compile_are_a_failed_build(
-    listener: Client, grounds: Grounds, function: str
-) -> None:
+def test_requirements_that_do_not_compile_are_a_failed_build(listener: Client, grounds: Grounds, function: str) -> None:
     project = packages.that_does_not_compile(grounds.new_folder("project"))
     grounds.account.own(project)
     answer = listener.upload(function, GOOD, str(project))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from datetime import datetime
@@ -257,7 +258,7 @@ def test_as_many_calls_run_at_once_as_the_functions_settings_say(client: Client,
     assert gate.waiting() == 1
     gate.open()
     answers = [client.answer_to(label).body for label in labels]
-    for before, after in zip(answers, answers[1:], strict=False):  # in the order they came, one after the other
+    for before, after in itertools.pairwise(answers):  # in the order they came, one after the other
         assert before["time_end"] <= after["time_start"]
 
 
