@@ -171,6 +171,7 @@ class Daemon:
         self._gateway.stop()  # only now, because the answers went this way
         self._pool.close()
         self._history.close()
+        self._notifier.close()
         logger.info("stopped")
         return Exit.OK
 

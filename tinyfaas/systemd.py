@@ -31,3 +31,8 @@ class Notifier:
     def stopping(self) -> None:
         """The stop has begun."""
         self._notifier.notify("STOPPING=1")
+
+    def close(self) -> None:
+        """Say nothing more."""
+        if self._notifier.socket is not None:
+            self._notifier.socket.close()

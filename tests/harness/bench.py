@@ -76,9 +76,16 @@ class Bench:
         self._kept.callback(server.close)
         return server
 
-    def client(self, broker: Broker, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#")) -> Client:
+    def client(
+        self,
+        broker: Broker,
+        *,
+        v5: bool = True,
+        topics: tuple[str, ...] = ("faas/#", "reply/#"),
+        lasting: bool = False,
+    ) -> Client:
         """A connected client."""
-        return self._kept.enter_context(Client(broker.port, v5=v5, topics=topics))
+        return self._kept.enter_context(Client(broker.port, v5=v5, topics=topics, lasting=lasting))
 
     def clear(self) -> None:
         """Clients go first, then servers, then brokers: the reverse of how they were made."""

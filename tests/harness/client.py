@@ -51,16 +51,24 @@ class Message:
 
 
 class Client:
-    """Connected and subscribed once made, again after the broker was away; `seen` grows with all that comes."""
+    """Connected and subscribed once made, again after the broker was away; `seen` grows with all that comes.
 
-    def __init__(self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#")) -> None:
+    For a `lasting` one the broker keeps what it misses while it is away.
+    """
+
+    def __init__(
+        self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#"), lasting: bool = False
+    ) -> None:
         self.seen: list[Message] = []
         self._v5 = v5
         self._topics = topics
         self._came = threading.Condition()
         self._subscribed = threading.Event()
         self._paho = Paho(
-            CallbackAPIVersion.VERSION2, client_id=new_label("client"), protocol=MQTTv5 if v5 else MQTTv311
+            CallbackAPIVersion.VERSION2,
+            client_id=new_label("client"),
+            clean_session=None if v5 else not lasting,
+            protocol=MQTTv5 if v5 else MQTTv311,
         )
         self._paho.max_inflight_messages = 65_535
         self._paho.reconnect_delay_set(1, 1)
@@ -69,7 +77,12 @@ class Client:
         self._paho.on_subscribe = lambda *_: self._subscribed.set()
         self._paho.on_disconnect = lambda *_: self._subscribed.clear()
         self._paho.on_message = self._on_message
-        self._paho.connect("127.0.0.1", port)
+        if v5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = 3600 if lasting else 0
+            self._paho.connect("127.0.0.1", port, clean_start=not lasting, properties=properties)
+        else:
+            self._paho.connect("127.0.0.1", port)
         self._paho.loop_start()
         self.wait_connected()
 

@@ -187,7 +187,7 @@ def test_a_server_serves_again_when_the_broker_comes_back(bench: Bench, end: str
 def test_what_finishes_while_the_broker_is_away_is_answered_when_it_is_back(bench: Bench) -> None:
     broker = bench.broker()
     server = bench.server(broker).start()
-    client = bench.client(broker)
+    client = bench.client(broker, lasting=True)
     gate = gated.deploy(server, client, "slow")
     client.publish("faas/invoke/slow", {"request_id": "away", "args": ["kept"]}, wait=True)
     gate.wait_waiting()

@@ -90,3 +90,11 @@ def test_a_password_is_read_from_its_file_and_never_shown(tmp_path: Path) -> Non
 def test_answers_may_go_below_the_response_topic_that_is_set() -> None:
     loaded = config.load(NOWHERE, {"TINYFAAS_MQTT_BASE_TOPIC": "home"})
     assert loaded.mqtt.response_prefixes == ("home/response/", "reply/")
+
+
+def test_what_was_read_cannot_be_changed() -> None:
+    loaded = config.load(NOWHERE, {})
+    with pytest.raises(AttributeError):
+        loaded.workers = 5  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        loaded.mqtt.port = 1  # type: ignore[misc]

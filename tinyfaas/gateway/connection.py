@@ -137,6 +137,9 @@ class Connection:
                 self._flush()
         self._wake()
         self._thread.join(_STOP_S)
+        if not self._thread.is_alive():
+            self._wake_read.close()
+            self._wake_write.close()
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         """Publish something that answers no request; False if the connection is down."""
@@ -297,7 +300,7 @@ class Connection:
             self._send_kept()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # full, so it will wake anyway; or closed, and there is nobody to wake
             self._wake_write.send(b"\0")
 
     def _failed(self, error: str) -> None:

@@ -1,0 +1,23 @@
+"""The wall clock is read where a time is shown, and nowhere else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "tinyfaas"
+
+# When an invocation began, a version was uploaded, a server started; and the names of files that were set aside.
+SHOWN = {"daemon.py": 1, "deploy.py": 1, "dispatch.py": 1, "registry.py": 2}
+
+
+def readings(file: Path) -> int:
+    """How often a file reads the wall clock."""
+    names = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+    calls = (node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
+    return sum(ast.unparse(called).removeprefix("datetime.datetime") in names for called in calls)
+
+
+def test_no_decision_is_made_by_the_wall_clock() -> None:
+    found = {str(file.relative_to(PACKAGE)): readings(file) for file in sorted(PACKAGE.rglob("*.py"))}
+    assert {name: count for name, count in found.items() if count and not name.startswith("cli/")} == SHOWN
