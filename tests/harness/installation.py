@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.harness.account import Account
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-_TOOLS = ("mypy*", "*mypyc*", "ruff*", "hypothesis*", "pygments*", "ast_serialize*", "librt*")
+_TOOLS = shutil.ignore_patterns("mypy*", "*mypyc*", "ruff*", "hypothesis*", "pygments*", "__editable__*")
 _BALLAST = ("test", "config-*", "idlelib", "tkinter", "turtledemo", "site-packages", "__pycache__", "*.a")
 
 
@@ -45,7 +45,8 @@ def installation_for(account: Account, folder: Path) -> Installation:
     python = _interpreter() if account.reaches(_interpreter()) else _copied_interpreter(folder / "python")
     subprocess.run([python, "-I", "-m", "venv", "--without-pip", venv], check=True)
     copy = Path(venv, *packages.parts[-3:])
-    shutil.copytree(packages, copy, ignore=shutil.ignore_patterns(*_TOOLS, "__editable__*"), dirs_exist_ok=True)
+    shutil.copytree(packages, copy, ignore=lambda at, names: _TOOLS(at, names) if at == str(packages) else (),
+                    dirs_exist_ok=True)  # fmt: skip
     shutil.copytree(CHECKOUT / "tinyfaas", copy / "tinyfaas", dirs_exist_ok=True)
     compileall.compile_dir(copy / "tinyfaas", quiet=1)
     _make_readable(folder)

@@ -303,7 +303,7 @@ def test_what_a_function_started_ends_with_its_worker(client: Client, server: Se
         """,
     )
     children = [Path(f"/proc/{pid}/comm") for pid in client.call(function)]
-    assert all(child.read_text() == "sleep\n" for child in children)
+    eventually(lambda: all(child.read_text() == "sleep\n" for child in children), "the children to run")
     client.request(f"faas/admin/delete/{function}")
     eventually(lambda: not any(child.exists() for child in children), "the children to be gone")
 
