@@ -14,7 +14,7 @@ from typing import Any
 from tinyfaas import environments, log
 from tinyfaas.config import Config
 from tinyfaas.deploy import Deployer
-from tinyfaas.errors import BadRequest, Failure, Forbidden, Internal, Unavailable
+from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
 from tinyfaas.fairqueue import FairQueue
 from tinyfaas.history import History
 from tinyfaas.model import Answer, Request
@@ -23,7 +23,7 @@ from tinyfaas.protocol import (
     Topics,
     Upload,
     check_function,
-    check_response_topic,
+    check_time,
     encode,
     error_keys,
     function_of,
@@ -33,6 +33,7 @@ from tinyfaas.protocol import (
     parse_logs,
     parse_object,
     parse_upload,
+    take_back_response_topic,
 )
 from tinyfaas.registry import Registry
 
@@ -161,6 +162,7 @@ class Admin:
     def _understood(self, command: Command) -> bool:
         """Fill in what a request asks for; False if it is for another node. Raises `BadRequest`."""
         request = command.request
+        forbidden = take_back_response_topic(request, self._config.mqtt.response_prefixes)
         route = parse_admin_topic(request.topic[len(self._topics.admin_prefix) :])
         command.name = route.command
         if route.function:
@@ -176,11 +178,9 @@ class Admin:
             return False
         command.function = function_of(route, body)
         command.body = body
-        try:
-            check_response_topic(request.response_topic, self._config.mqtt.response_prefixes)
-        except Forbidden:
-            request.response_topic = ""  # the refusal goes to the usual place
-            raise
+        if forbidden is not None:
+            raise forbidden
+        check_time(request, envelope.deadline_ms, time.monotonic())
         return True
 
     def _queue_long(self, command: Command) -> None:

@@ -98,9 +98,18 @@ class Ledger:
             request.kept_in.unlink(missing_ok=True)
 
     def full(self) -> bool:
-        """Whether no more may be taken off the broker now."""
+        """Whether as much is held as may be: QoS 0 is refused from here on."""
         with self._changing:
             return self._full()
+
+    def overfull(self) -> bool:
+        """Whether no more may be taken off the broker: QoS 1, never refused, has passed the bounds by a quarter.
+
+        A broker that keeps to the Receive Maximum does not get us there by count; large payloads do.
+        """
+        with self._changing:
+            most = self._bounds
+            return self.count > most.max_requests * 5 // 4 or self.bytes > most.max_bytes * 5 // 4
 
     def was_answered(self, request: Request) -> bool:
         """Whether this is a request delivered again after it was answered."""

@@ -15,7 +15,7 @@ from tinyfaas import log
 from tinyfaas.config import Config
 from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger, digest_of
-from tinyfaas.errors import BadRequest, Expired, Failure, Forbidden, Internal, Unavailable
+from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
 from tinyfaas.fairqueue import FairQueue
 from tinyfaas.model import Answer, FunctionSpec, Invocation, Request, Result
 from tinyfaas.pool import Pool
@@ -23,11 +23,12 @@ from tinyfaas.protocol import (
     Topics,
     check_arguments,
     check_function,
-    check_response_topic,
+    check_time,
     encode,
     glimpse_request_id,
     parse_envelope,
     parse_object,
+    take_back_response_topic,
 )
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
@@ -98,6 +99,7 @@ class Dispatcher:
     def refuse(self, request: Request, failure: Failure) -> Answer:
         """The answer to a request that may not be held."""
         request.function = request.topic[len(self._topics.invoke_prefix) :]
+        take_back_response_topic(request, self._config.mqtt.response_prefixes)
         return self._recorder.refusal(self._begin(request), failure)
 
     def redrive(self, function: str) -> int:
@@ -206,6 +208,7 @@ class Dispatcher:
     def _prepare(self, invocation: Invocation) -> bytes | None:
         """Check everything about a request before it runs; returns the worker's payload, or None to ignore it."""
         request = invocation.request
+        forbidden = take_back_response_topic(request, self._config.mqtt.response_prefixes)
         spec = invocation.spec = self._registry.get_spec(request.function)
         largest = (spec.limits if spec else self._config.limits).max_payload_bytes
         if len(request.payload) > largest:
@@ -216,14 +219,15 @@ class Dispatcher:
         invocation.request_id = envelope.request_id
         if envelope.node and envelope.node != self._node:
             return None
+        if forbidden is not None:
+            raise forbidden
         if request.retain and self._retained.was_run(request.topic, digest_of(request.topic, request.payload, None)):
             return None
         check_function(request.function)
         if spec is None:
             self._registry.record(request.function)
         check_arguments(body)
-        self._check_response_topic(request)
-        self._check_time(invocation, envelope.deadline_ms)
+        check_time(request, envelope.deadline_ms, invocation.started_s)
         if self._stopping.is_set():
             raise Unavailable("the server is stopping")
         try:
@@ -231,20 +235,6 @@ class Dispatcher:
         except (ValueError, RecursionError):  # 1e999 is JSON, but no number that a function could get
             raise BadRequest("the arguments hold a number too large, or are nested too deeply") from None
         return request.payload
-
-    def _check_response_topic(self, request: Request) -> None:
-        try:
-            check_response_topic(request.response_topic, self._config.mqtt.response_prefixes)
-        except Forbidden:
-            request.response_topic = ""  # the refusal goes to the usual place
-            raise
-
-    def _check_time(self, invocation: Invocation, deadline_ms: float | None) -> None:
-        request = invocation.request
-        if request.expires_s is not None and invocation.started_s >= request.expires_s:
-            raise Expired("its message expiry passed before it could start")
-        if deadline_ms is not None and (invocation.started_s - request.received_s) * 1000 >= deadline_ms:
-            raise Expired(f"its deadline of {deadline_ms:g} ms passed before it could start")
 
     def _conclude(self, invocation: Invocation, outcome: Result | Failure, answer: Answer) -> None:
         """What else an outcome asks for: a dead letter, one less, a retained message that has been run."""

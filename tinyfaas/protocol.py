@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from tinyfaas.errors import BadRequest, Failure, Forbidden
-from tinyfaas.model import FUNCTION_NAME
+from tinyfaas.errors import BadRequest, Expired, Failure, Forbidden
+from tinyfaas.model import FUNCTION_NAME, Request
 
 LONGEST_REQUEST_ID = 256
 NAMED_COMMANDS = ("upload", "delete", "logs", "info", "rollback", "redrive")
@@ -104,10 +104,24 @@ def check_arguments(body: Mapping[str, Any]) -> None:
         raise BadRequest(f'"kwargs" must be an object, not {_json_name(body["kwargs"])}')
 
 
-def check_response_topic(topic: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a Response Topic with a wildcard or outside of what is allowed; empty is none. Raises `Forbidden`."""
-    if topic and ("+" in topic or "#" in topic or not topic.startswith(allowed)):
-        raise Forbidden(f"the response topic must lie under {' or '.join(allowed)} and have no wildcard")
+def take_back_response_topic(request: Request, allowed: tuple[str, ...]) -> Forbidden | None:
+    """Clear a Response Topic with a wildcard or outside of what is allowed, so that nothing is ever published there.
+
+    Returns the refusal that the request then gets on its usual topic. Done before anything else can fail.
+    """
+    topic = request.response_topic
+    if not topic or ("+" not in topic and "#" not in topic and topic.startswith(allowed)):
+        return None
+    request.response_topic = ""
+    return Forbidden(f"the response topic must lie under {' or '.join(allowed)} and have no wildcard")
+
+
+def check_time(request: Request, deadline_ms: float | None, now_s: float) -> None:
+    """Refuse a request whose message expiry or deadline has passed at the monotonic `now_s`. Raises `Expired`."""
+    if request.expires_s is not None and now_s >= request.expires_s:
+        raise Expired("its message expiry passed before it could start")
+    if deadline_ms is not None and (now_s - request.received_s) * 1000 >= deadline_ms:
+        raise Expired(f"its deadline of {deadline_ms:g} ms passed before it could start")
 
 
 def glimpse_request_id(payload: bytes) -> str:

@@ -77,9 +77,10 @@ class Recorder:
         request = invocation.request
         line = payload[:-1] + invocation.arguments
         if isinstance(outcome, Result) and len(outcome.json) > self._cut_bytes:
-            self._ledger.keep_answer(request, payload)
             shown = b'"status":"success","result":' + self._cut(outcome.json)
             line = b"{" + head + shown + tail + invocation.arguments.removesuffix(_CUT) + _CUT
+        if line.endswith(_CUT):  # a record that is cut is no answer to a redelivery
+            self._ledger.keep_answer(request, payload)
         if request.mid:
             line += b',"delivery":"%s"' % self._ledger.key(request).encode()
         self._history.append(request.function, line + b"}", failed=isinstance(outcome, Failure))

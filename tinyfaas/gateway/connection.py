@@ -167,7 +167,7 @@ class Connection:
             else:
                 self._send(request)
                 self._flush()
-        if self._starved and not self._ledger.full():
+        if self._starved and not self._ledger.overfull():
             self._wake()
 
     # --- what goes out -----------------------------------------------------------------------------------------
@@ -185,18 +185,19 @@ class Connection:
         return self._published - self._confirmed < self._receive_maximum
 
     def _send(self, request: Request) -> None:
-        answer = request.answer
-        assert answer is not None
-        if answer.payload:
-            properties = self._properties(request.correlation) if request.correlation is not None else self._plain
-            if answer.topic:
-                self._publish(answer.topic, answer.payload, request.qos, properties)
-            if answer.error_payload:
-                self._publish(self._error_topic, answer.error_payload, request.qos, self._plain)
+        assert request.answer is not None
+        self._publish_answer(request, request.answer)
         if request.mid and request.epoch == self._epoch:
             for mid in self._acks.answered(request.mid):
                 self._client.ack(mid, 1)
         self._ledger.settle(request)
+
+    def _publish_answer(self, request: Request, answer: Answer) -> None:
+        if answer.payload and answer.topic:
+            properties = self._properties(request.correlation) if request.correlation is not None else self._plain
+            self._publish(answer.topic, answer.payload, request.qos, properties)
+        if answer.error_payload:
+            self._publish(self._error_topic, answer.error_payload, request.qos, self._plain)
 
     def _publish(
         self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool = False
@@ -277,7 +278,8 @@ class Connection:
                 next_tick_s = now_s + _TICK_S
                 self._client.loop_misc()
                 self._send_kept()
-            self._starved = self._ledger.full()
+            # Not while the broker's word is awaited: that it took us, or that it took our answers.
+            self._starved = self._up and self._has_window() and self._ledger.overfull()
             reading = [self._wake_read] if self._paused or self._starved else [self._wake_read, sock]
             writing = [sock] if self._client.want_write() else []
             readable, writable, _ = select.select(reading, writing, [], min(_TICK_S, next_tick_s - now_s))
@@ -379,8 +381,10 @@ class Connection:
 
     def _say_refused(self, request: Request) -> None:
         answer = self._handlers.refuse(request)
-        self.publish(answer.topic, answer.payload)
-        self.publish(self._error_topic, answer.error_payload)
+        with self._sending:
+            if self._up:
+                self._publish_answer(request, answer)
+                self._flush()
 
     def _request(self, message: MQTTMessage) -> Request:
         properties, now_s = message.properties, time.monotonic()
