@@ -128,7 +128,7 @@ class Daemon:
     def _watch(self) -> None:
         """The main loop: presence, idle workers, the history's size, and the watchdog."""
         next_reap_s, said = 0.0, ""
-        overloaded = 0
+        refused, next_refused_s = 0, 0.0
         while not self._stop.is_set():
             self._gateway.changed.wait(_TICK_S)
             self._gateway.changed.clear()
@@ -137,9 +137,10 @@ class Daemon:
                 next_reap_s = time.monotonic() + _REAP_EVERY_S
                 self._pool.reap_idle()
                 self._history.tidy()
-            if self._ledger.refused != overloaded:
-                logger.warning("queue_full", refused=self._ledger.refused - overloaded)
-                overloaded = self._ledger.refused
+            if self._ledger.refused != refused and time.monotonic() >= next_refused_s:
+                next_refused_s = time.monotonic() + _TICK_S
+                logger.warning("queue_full", refused=self._ledger.refused - refused)
+                refused = self._ledger.refused
             if (line := self._line()) != said:
                 self._notifier.status(line)
                 said = line

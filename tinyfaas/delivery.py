@@ -115,6 +115,12 @@ class Ledger:
         """Whether this is a request delivered again after it was answered."""
         return bool(request.dup and request.mid and self._history and self._answered[request.mid] == request.digest)
 
+    def has_twin(self, request: Request, digest: int) -> bool:
+        """Whether another request of this session says the same: held, or answered before."""
+        with self._changing:
+            held = any(each is not request and each.digest == digest for each in self._held.values())
+        return held or digest in self._answered
+
     def recorded_answer(self, request: Request) -> bytes | None:
         """The answer that a request got before; None if it was too large to be kept."""
         assert self._history is not None

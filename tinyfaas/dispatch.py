@@ -100,7 +100,9 @@ class Dispatcher:
         """The answer to a request that may not be held."""
         request.function = request.topic[len(self._topics.invoke_prefix) :]
         take_back_response_topic(request, self._config.mqtt.response_prefixes)
-        return self._recorder.refusal(self._begin(request), failure)
+        invocation = self._begin(request)
+        invocation.request_id = glimpse_request_id(request.payload)
+        return self._recorder.refusal(invocation, failure)
 
     def redrive(self, function: str) -> int:
         """Run a function's dead letters again, as far as there is room; returns how many were queued."""
@@ -221,7 +223,7 @@ class Dispatcher:
             return None
         if forbidden is not None:
             raise forbidden
-        if request.retain and self._retained.was_run(request.topic, digest_of(request.topic, request.payload, None)):
+        if request.retain and self._was_run(request):
             return None
         check_function(request.function)
         if spec is None:
@@ -235,6 +237,16 @@ class Dispatcher:
         except (ValueError, RecursionError):  # 1e999 is JSON, but no number that a function could get
             raise BadRequest("the arguments hold a number too large, or are nested too deeply") from None
         return request.payload
+
+    def _was_run(self, request: Request) -> bool:
+        """Whether a retained message is shown again.
+
+        A broker that speaks 3.1.1 shows at each subscription also what it has delivered before as any other message.
+        """
+        digest = digest_of(request.topic, request.payload, None)
+        if self._retained.was_run(request.topic, digest):
+            return True
+        return self._config.mqtt.protocol != "5" and self._ledger.has_twin(request, digest)
 
     def _conclude(self, invocation: Invocation, outcome: Result | Failure, answer: Answer) -> None:
         """What else an outcome asks for: a dead letter, one less, a retained message that has been run."""

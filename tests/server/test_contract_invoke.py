@@ -274,6 +274,24 @@ def test_one_function_leaves_a_thread_for_the_others(client: Client, server: Ser
     assert {client.answer_to(label).body["status"] for label in labels} == {"success"}
 
 
+def test_a_request_at_qos_0_beyond_what_the_server_holds_is_told_so_and_one_at_qos_1_waits(
+    bench: Bench, function: str
+) -> None:
+    broker = bench.broker()
+    server = bench.server(broker, {"queue_max_requests": 2}).start()
+    client = bench.client(broker)
+    gate = gated.deploy(server, client, function, {"concurrency": 1})
+    for label in ("runs", "waits"):
+        client.publish(f"faas/invoke/{function}", {"request_id": label})
+    gate.wait_waiting()
+    client.publish(f"faas/invoke/{function}", {"request_id": "too many"}, qos=0)
+    client.publish(f"faas/invoke/{function}", {"request_id": "patient"}, qos=1)
+    refused = client.answer_to("too many").body
+    assert (refused["code"], set(refused)) == ("overloaded", FAILURE_KEYS)
+    gate.open()
+    assert {client.answer_to(label).body["status"] for label in ("runs", "waits", "patient")} == {"success"}
+
+
 # --- how answers travel ----------------------------------------------------------------------------------------------
 
 
