@@ -31,6 +31,8 @@ class Broker:
     A `talkative` one writes every packet into its log.
     """
 
+    v5 = True
+
     def __init__(self, folder: Path, *, talkative: bool = False, more: str = "") -> None:
         self.port = free_port()
         self.log_file = folder / "mosquitto.log"
@@ -41,6 +43,12 @@ class Broker:
         )
         self._configuration.write_text(text + more, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running broker."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> Broker:
         """Start it, and wait until it listens."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from paho.mqtt.client import Client as Paho
-from paho.mqtt.client import MQTTMessage, MQTTv5, MQTTv311
+from paho.mqtt.client import MQTTMessage, MQTTMessageInfo, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -104,8 +104,11 @@ class Client:
     # --- asking --------------------------------------------------------------------------------------------------
 
     def publish(self, topic: str, payload: bytes | str | Mapping[str, Any] = b"", *, qos: int = 1, retain: bool = False,
-                wait: bool = False, **properties: Any) -> None:  # fmt: skip
-        """Publish as it is; an object becomes JSON. `properties` are those of MQTT 5 by paho's names."""
+                wait: bool = False, **properties: Any) -> MQTTMessageInfo:  # fmt: skip
+        """Publish as it is; an object becomes JSON. `properties` are those of MQTT 5 by paho's names.
+
+        The receipt that is returned tells whether the broker has acknowledged it.
+        """
         data = json.dumps(payload) if isinstance(payload, Mapping) else payload
         given = None
         if properties:
@@ -115,6 +118,7 @@ class Client:
         sent = self._paho.publish(topic, data, qos, retain, given)
         if wait:
             sent.wait_for_publish(PATIENCE_S)
+        return sent
 
     def ask(self, topic: str, payload: Mapping[str, Any] | None = None, *, qos: int = 1,
             timeout_s: float = PATIENCE_S, **properties: Any) -> Message:  # fmt: skip
@@ -231,9 +235,9 @@ def upload_body(code: str | bytes, requirements: str = "", config: Mapping[str, 
     return body
 
 
-def wait_presence(port: int, node: str, state: str, *, other_than: str = "") -> dict[str, Any]:
+def wait_presence(port: int, node: str, state: str, *, other_than: str = "", v5: bool = True) -> dict[str, Any]:
     """A node's retained presence, as soon as it says `state` and is not that of instance `other_than`."""
-    with Client(port, topics=(f"faas/node/{node}",)) as client:
+    with Client(port, v5=v5, topics=(f"faas/node/{node}",)) as client:
         return client.wait(
             lambda message: message.body.get("state") == state and message.body.get("instance") != other_than,
             f"{node} to be {state}",

@@ -6,7 +6,9 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from tests.harness.client import Client, Message, is_answer, new_label
+from paho.mqtt.client import MQTTMessageInfo
+
+from tests.harness.client import Client, Message, new_label
 from tests.harness.server import Server
 
 # Appends what it runs to a file that outlives workers and server.
@@ -25,8 +27,12 @@ PER_SECOND = 200
 class Load:
     """Publishes numbered requests at a steady rate until it is stopped."""
 
-    def __init__(self, client: Client, function: str) -> None:
+    def __init__(self, client: Client, function: str, per_second: float = PER_SECOND) -> None:
         self.sent = 0
+        self._per_second = per_second
+        self._receipts: list[MQTTMessageInfo] = []
+        self._looked_at = 0
+        self._found: dict[int, list[Message]] = {}
         self._client = client
         self._topic = f"faas/invoke/{function}"
         self._label = new_label("load")
@@ -42,22 +48,30 @@ class Load:
         self._stop.set()
         self._thread.join()
 
+    def accepted(self) -> set[int]:
+        """The requests that the broker has acknowledged to us."""
+        return {number for number, receipt in enumerate(list(self._receipts)) if receipt.is_published()}
+
+    def answered(self) -> int:
+        """How many requests have an answer so far."""
+        return len(self.answers())
+
     def answers(self) -> dict[int, list[Message]]:
         """The answers that have come, by the number of their request."""
-        found: dict[int, list[Message]] = {}
-        for message in list(self._client.seen):
+        new = self._client.seen[self._looked_at :]
+        self._looked_at += len(new)
+        for message in new:
+            if not message.topic.startswith("faas/response/invoke/"):
+                continue
             label = str(message.body.get("request_id", ""))
-            if (
-                is_answer(message)
-                and message.topic.startswith("faas/response/invoke/")
-                and label.startswith(self._label)
-            ):
-                found.setdefault(int(label.rpartition("-")[2]), []).append(message)
-        return found
+            if label.startswith(f"{self._label}-"):
+                self._found.setdefault(int(label.rpartition("-")[2]), []).append(message)
+        return self._found
 
     def _run(self) -> None:
-        while not self._stop.wait(1 / PER_SECOND):
-            self._client.publish(self._topic, {"args": [self.sent], "request_id": f"{self._label}-{self.sent}"})
+        while not self._stop.wait(1 / self._per_second):
+            body = {"args": [self.sent], "request_id": f"{self._label}-{self.sent}"}
+            self._receipts.append(self._client.publish(self._topic, body))
             self.sent += 1
 
 

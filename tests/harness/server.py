@@ -39,6 +39,7 @@ class Server:
         self.log = Logbook()
         self.instance = ""
         self.process: subprocess.Popen[bytes] | None = None
+        self.environ: dict[str, str] = {}  # further variables of the next start
         self._installation = installation
         self._account = account
         self._fence = fence
@@ -74,7 +75,7 @@ class Server:
 
     def wait_online(self) -> None:
         """Wait until this start of the server, and no earlier one, has announced itself."""
-        presence = wait_presence(self.broker.port, self.node, "online", other_than=self.instance)
+        presence = wait_presence(self.broker.port, self.node, "online", other_than=self.instance, v5=self.broker.v5)
         self.instance = presence["instance"]
 
     def signal(self, number: int) -> None:
@@ -131,4 +132,5 @@ class Server:
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             **{f"TINYFAAS_{key.upper()}": str(value) for key, value in ours.items() if value is not None},
+            **self.environ,
         }
