@@ -54,8 +54,8 @@ def held(client: Client) -> int:
 
 def flood(bench: Bench, broker: Broker, function: str, count: int) -> None:
     client = bench.client(broker, topics=("faas/node/+",))
-    receipts = [client.publish(f"faas/invoke/{function}", {"args": [number]}) for number in range(count)]
-    eventually(lambda: receipts[-1].is_published() and all(each.is_published() for each in receipts), "the flood")
+    sent = {client.publish(f"faas/invoke/{function}", {"args": [number]}) for number in range(count)}
+    eventually(lambda: sent <= client.confirmed, "the broker to have the flood", timeout_s=60.0)
 
 
 def call_once_a_second(client: Client, function: str) -> Quiet:

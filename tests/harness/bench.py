@@ -14,6 +14,7 @@ from tests.harness.account import unprivileged
 from tests.harness.broker import Broker
 from tests.harness.client import Client
 from tests.harness.installation import installation_for
+from tests.harness.rabbit import Rabbit
 from tests.harness.server import Server
 
 _MOST_PIDS = 512
@@ -61,6 +62,12 @@ class Bench:
         """A running broker; `more` is further configuration."""
         broker = Broker(self.grounds.new_folder("broker"), talkative=talkative, more=more)
         self._kept.callback(broker.stop)
+        return broker.start()
+
+    def rabbit(self) -> Rabbit:
+        """A running broker that is not mosquitto."""
+        broker = Rabbit(self.grounds.new_folder("rabbit"), self.grounds.account)
+        self._kept.callback(broker.close)
         return broker.start()
 
     def idle_broker(self) -> Broker:

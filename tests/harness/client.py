@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from paho.mqtt.client import Client as Paho
-from paho.mqtt.client import MQTTMessage, MQTTMessageInfo, MQTTv5, MQTTv311
+from paho.mqtt.client import MQTTMessage, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -60,6 +60,7 @@ class Client:
         self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#"), lasting: bool = False
     ) -> None:
         self.seen: list[Message] = []
+        self.confirmed: set[int] = set()
         self._v5 = v5
         self._topics = topics
         self._came = threading.Condition()
@@ -77,6 +78,7 @@ class Client:
         self._paho.on_subscribe = lambda *_: self._subscribed.set()
         self._paho.on_disconnect = lambda *_: self._subscribed.clear()
         self._paho.on_message = self._on_message
+        self._paho.on_publish = lambda _client, _data, mid, *_: self.confirmed.add(mid)
         if v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = 3600 if lasting else 0
@@ -104,10 +106,10 @@ class Client:
     # --- asking --------------------------------------------------------------------------------------------------
 
     def publish(self, topic: str, payload: bytes | str | Mapping[str, Any] = b"", *, qos: int = 1, retain: bool = False,
-                wait: bool = False, **properties: Any) -> MQTTMessageInfo:  # fmt: skip
+                wait: bool = False, **properties: Any) -> int:  # fmt: skip
         """Publish as it is; an object becomes JSON. `properties` are those of MQTT 5 by paho's names.
 
-        The receipt that is returned tells whether the broker has acknowledged it.
+        Returns its packet id, which comes into `confirmed` when the broker has acknowledged it.
         """
         data = json.dumps(payload) if isinstance(payload, Mapping) else payload
         given = None
@@ -118,7 +120,7 @@ class Client:
         sent = self._paho.publish(topic, data, qos, retain, given)
         if wait:
             sent.wait_for_publish(PATIENCE_S)
-        return sent
+        return sent.mid
 
     def ask(self, topic: str, payload: Mapping[str, Any] | None = None, *, qos: int = 1,
             timeout_s: float = PATIENCE_S, **properties: Any) -> Message:  # fmt: skip

@@ -6,8 +6,6 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from paho.mqtt.client import MQTTMessageInfo
-
 from tests.harness.client import Client, Message, new_label
 from tests.harness.server import Server
 
@@ -30,7 +28,7 @@ class Load:
     def __init__(self, client: Client, function: str, per_second: float = PER_SECOND) -> None:
         self.sent = 0
         self._per_second = per_second
-        self._receipts: list[MQTTMessageInfo] = []
+        self._packet_ids: list[int] = []
         self._looked_at = 0
         self._found: dict[int, list[Message]] = {}
         self._client = client
@@ -50,7 +48,8 @@ class Load:
 
     def accepted(self) -> set[int]:
         """The requests that the broker has acknowledged to us."""
-        return {number for number, receipt in enumerate(list(self._receipts)) if receipt.is_published()}
+        confirmed = self._client.confirmed
+        return {number for number, mid in enumerate(list(self._packet_ids)) if mid in confirmed}
 
     def answered(self) -> int:
         """How many requests have an answer so far."""
@@ -71,7 +70,7 @@ class Load:
     def _run(self) -> None:
         while not self._stop.wait(1 / self._per_second):
             body = {"args": [self.sent], "request_id": f"{self._label}-{self.sent}"}
-            self._receipts.append(self._client.publish(self._topic, body))
+            self._packet_ids.append(self._client.publish(self._topic, body))
             self.sent += 1
 
 
