@@ -18,8 +18,9 @@ from pathlib import Path
 FLOORS = (
     ("errors", "exits", "fields", "model", "protocol", "child"),
     ("config", "settings", "files", "log", "systemd"),
-    ("registry", "history", "environments", "deadletters", "retained", "vitals", "fairqueue", "output", "worker"),
-    ("pool", "delivery", "recorder", "deploy"),
+    ("registry", "history", "environments", "deadletters", "retained", "vitals", "fairqueue", "output",
+     "processes", "sandbox", "worker"),
+    ("pool", "watch", "delivery", "recorder", "deploy"),
     ("dispatch", "admin"),
     ("gateway",),
     ("status", "daemon"),

@@ -92,6 +92,17 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What closes workers in."""
+
+    mode: str = setting(
+        "auto",
+        "auto: bubblewrap where it can be had; required: else no function runs; off: none.",
+        choices=("auto", "required", "off"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Uploads:
     """Building what is uploaded."""
 
@@ -137,6 +148,7 @@ class Config:
     queue: Queue = field(default_factory=Queue)
     pool: Pool = field(default_factory=Pool)
     limits: Limits = field(default_factory=Limits)
+    sandbox: Sandbox = field(default_factory=Sandbox)
     uploads: Uploads = field(default_factory=Uploads)
     history: History = field(default_factory=History)
     log: Log = field(default_factory=Log)
@@ -149,7 +161,7 @@ class Config:
 
 
 SECTIONS: dict[str, type[Any]] = {
-    "mqtt": Mqtt, "node": Node, "queue": Queue, "pool": Pool, "limits": Limits, "uploads": Uploads,
+    "mqtt": Mqtt, "node": Node, "queue": Queue, "pool": Pool, "limits": Limits, "sandbox": Sandbox, "uploads": Uploads,
     "history": History, "log": Log,
 }  # fmt: skip
 

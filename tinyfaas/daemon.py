@@ -31,8 +31,10 @@ from tinyfaas.protocol import Topics, iso_time
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
+from tinyfaas.sandbox import Sandbox
 from tinyfaas.status import Status
 from tinyfaas.systemd import Notifier
+from tinyfaas.watch import Watch
 
 logger = log.get("daemon")
 
@@ -77,7 +79,9 @@ class Daemon:
         self._history = History(config.data_dir / "logs.json", config.history)
         self._ledger = Ledger(config.queue, self._history, config.data_dir / "answers")
         self._registry = Registry(config.data_dir / "functions.json", config.functions_dir, config.limits)
-        self._pool = Pool(config.pool, config.node.name, self._registry.get_spec)
+        self._sandbox = Sandbox(config.sandbox.mode)
+        self._pool = Pool(config.pool, config.node.name, self._sandbox, self._registry.get_spec)
+        self._watch_over = Watch(self._pool.busy, self._pool.everyone)
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
         self._deployer = Deployer(self._registry, self._pool, config.uploads, self._forget)
@@ -90,7 +94,7 @@ class Daemon:
             config, topics, self._registry, self._pool, self._ledger, recorder, self._dead_letters, self._retained,
             self._gateway.reply_invocation, self._gateway.publish_letter,
         )  # fmt: skip
-        status = Status(config, version, self._gateway, self._dispatcher, self._pool, self._ledger, self._history)
+        status = Status(config, version, self._sandbox, self._gateway, self._dispatcher, self._pool, self._ledger, self._history)
         self._admin = Admin(
             config, topics, self._registry, self._pool, self._history, self._deployer,
             status, self._dispatcher.redrive, self._gateway.reply_command, self._gateway.event,
@@ -110,6 +114,8 @@ class Daemon:
         logger.info(
             "starting", node=self._config.node.name, functions=len(self._registry), threads=self._config.threads
         )
+        self._say_sandbox()
+        self._watch_over.start()
         self._dispatcher.start()
         self._admin.start()
         self._gateway.start()
@@ -119,6 +125,11 @@ class Daemon:
         logger.info("ready")
         self._watch()
         return self._shut_down()
+
+    def _say_sandbox(self) -> None:
+        if self._sandbox.missing:
+            say = logger.error if self._sandbox.required else logger.warning
+            say("no_sandbox", reason=self._sandbox.missing, functions_run=not self._sandbox.required)
 
     def _forget(self, function: str) -> None:
         """Remove what is remembered of a deleted function."""
@@ -148,7 +159,7 @@ class Daemon:
 
     def _feed_watchdog(self) -> None:
         """Say that the server is alive, if every thread has shown so. A broker that is away is no reason not to."""
-        late = [*self._dispatcher.stuck(), *self._admin.dead(), *self._gateway.late(_BEAT_S)]
+        late = [*self._dispatcher.stuck(), *self._admin.dead(), *self._watch_over.dead(), *self._gateway.late(_BEAT_S)]
         if late:
             logger.error("threads_stuck", threads=late)
         else:
@@ -170,6 +181,7 @@ class Daemon:
         self._dispatcher.stop(deadline_s)  # answers still go out
         self._admin.stop(deadline_s)
         self._gateway.stop()  # only now, because the answers went this way
+        self._watch_over.stop()
         self._pool.close()
         self._history.close()
         self._notifier.close()

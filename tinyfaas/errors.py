@@ -12,6 +12,7 @@ class Failure(Exception):
     """A request that ends in an error answer. `details` are further keys of that answer."""
 
     code: ClassVar[str] = "internal"
+    cold = False  # whether a worker had been started for the call
 
     def __init__(self, message: str, **details: object) -> None:
         super().__init__(message)

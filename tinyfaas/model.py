@@ -20,6 +20,11 @@ class Limits:
     timeout_s: float = setting(30.0, "Seconds one call may run before its worker is killed.", low=0.05, high=86400.0)
     concurrency: int = setting(0, "Calls that may run at once; 0: all dispatch threads but one.", low=0, high=256)
     max_payload_bytes: int = setting(1_048_576, "Largest request in bytes.", low=64, high=268_435_455)
+    memory_mb: int = setting(128, "Memory in MiB that its processes may use, /tmp included.", low=16, high=65536)
+    max_processes: int = setting(64, "Processes and threads it may have at once.", low=2, high=4096)
+    max_open_files: int = setting(256, "Files, sockets and pipes one of its processes may have open.", low=16, high=65536)
+    max_disk_mb: int = setting(64, "Size in MiB of the largest file it may write.", low=1, high=65536)
+    network: bool = setting(True, "Whether it may use the network; false needs the sandbox.")
     max_result_bytes: int = setting(1_048_576, "Largest result in bytes of JSON.", low=64, high=268_435_455)
 
 

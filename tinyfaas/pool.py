@@ -12,6 +12,7 @@ from tinyfaas import log
 from tinyfaas.config import Pool as Settings
 from tinyfaas.errors import BuildFailed, Crashed, Failure, Unavailable
 from tinyfaas.model import FunctionSpec, Result
+from tinyfaas.sandbox import Sandbox
 from tinyfaas.worker import Worker
 
 logger = log.get("pool")
@@ -31,9 +32,12 @@ class Trouble:
 class Pool:
     """Runs calls in workers. `current` tells the spec in force for a name, or None once it is deleted."""
 
-    def __init__(self, settings: Settings, node: str, current: Callable[[str], FunctionSpec | None]) -> None:
+    def __init__(
+        self, settings: Settings, node: str, sandbox: Sandbox, current: Callable[[str], FunctionSpec | None]
+    ) -> None:
         self._settings = settings
         self._node = node
+        self._sandbox = sandbox
         self._current = current
         self._changing = threading.Lock()
         self._idle: dict[str, deque[Worker]] = {}
@@ -49,6 +53,7 @@ class Pool:
         try:
             return Result(worker.call(invocation, payload), cold)
         except Failure as failure:
+            failure.cold = cold
             if not worker.usable():
                 self.killed += 1
                 logger.warning("worker_killed", function=spec.name, version=spec.version, invocation_id=invocation,
@@ -59,7 +64,9 @@ class Pool:
 
     def start(self, spec: FunctionSpec) -> Worker:
         """Start a worker and wait until its function is loaded; raises `BuildFailed`. The caller owns it."""
-        worker = Worker(spec, self._node)
+        if self._sandbox.forbids_running:
+            raise Unavailable(f"no function runs without a sandbox here: {self._sandbox.missing}")
+        worker = Worker(spec, self._node, self._sandbox)
         with self._changing:
             self._busy.add(worker)
             self.started += 1
@@ -112,6 +119,16 @@ class Pool:
         """The process ids of all workers."""
         with self._changing:
             return [worker.pid for worker in self._all()]
+
+    def busy(self) -> list[Worker]:
+        """The workers that run a call or load their function."""
+        with self._changing:
+            return list(self._busy)
+
+    def everyone(self) -> list[Worker]:
+        """All workers."""
+        with self._changing:
+            return self._all()
 
     def counts(self) -> dict[str, int]:
         """How many workers are busy and idle, were started, and were killed."""

@@ -113,7 +113,7 @@ def _tail(invocation: Invocation, outcome: Outcome, ended_s: float) -> bytes:
     text = b',"time_start":"%s","time_end":"%s","duration_ms":%.2f,"queued_ms":%.2f,"cold":%s' % (
         iso_time(invocation.started_wall_s).encode(), iso_time(invocation.started_wall_s + duration_s).encode(),
         duration_s * 1000, (invocation.started_s - invocation.request.received_s) * 1000,
-        b"true" if isinstance(outcome, Result) and outcome.cold else b"false",
+        b"true" if outcome.cold else b"false",
     )  # fmt: skip
     return text + b',"attempts":%d' % invocation.attempts if invocation.attempts > 1 else text
 

@@ -11,6 +11,7 @@ from tinyfaas.dispatch import Dispatcher
 from tinyfaas.gateway.gateway import Gateway
 from tinyfaas.history import History
 from tinyfaas.pool import Pool
+from tinyfaas.sandbox import Sandbox
 from tinyfaas.vitals import Vitals
 
 
@@ -21,6 +22,7 @@ class Status:
         self,
         config: Config,
         version: str,
+        sandbox: Sandbox,
         gateway: Gateway,
         dispatcher: Dispatcher,
         pool: Pool,
@@ -29,6 +31,7 @@ class Status:
     ) -> None:
         self._config = config
         self._version = version
+        self._sandbox = sandbox
         self._gateway = gateway
         self._dispatcher = dispatcher
         self._pool = pool
@@ -59,6 +62,20 @@ class Status:
                 "unrecorded": self._history.unrecorded,
             },
             "workers": {"threads": self._config.threads, **self._pool.counts()},
-            "limits": {"sandbox": "none", "memory": "none", "timeout": "process group killed"},
+            "limits": self._limits(),
             "mqtt": self._gateway.status(),
+        }
+
+    def _limits(self) -> dict[str, str]:
+        """The mechanisms in force."""
+        boxed = not self._sandbox.missing
+        said = {"sandbox_missing": self._sandbox.missing} if self._sandbox.missing else {}
+        return {
+            "sandbox": self._sandbox.mechanism,
+            **said,
+            "memory": "watch",
+            "processes": "rlimit, watch" if boxed else "watch",
+            "open_files": "rlimit",
+            "file_size": "rlimit",
+            "timeout": "process namespace ended" if boxed else "process group killed",
         }

@@ -19,10 +19,14 @@ from tinyfaas.child import faaswire
 from tinyfaas.errors import BadResult, BuildFailed, Crashed, Failure, FunctionError, OutOfMemory, Timeout
 from tinyfaas.model import FunctionSpec
 from tinyfaas.output import Output
+from tinyfaas.processes import descendants
 from tinyfaas.protocol import decode_result
+from tinyfaas.sandbox import Sandbox
 
 CHILD = Path(__file__).parent / "child"
+_MIB = 1024 * 1024
 _SLACK_S = 1.0  # how long a worker that closed its channel may take to die by itself
+_BY_SIGNAL = 128
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # A worker dies with the server even if it never looks at its channel. The kernel ties that to the spawning thread,
 # so workers are spawned by threads that live as long as the server serves.
@@ -33,17 +37,19 @@ _DIE_WITH_SERVER = [_SETPRIV, "--pdeathsig", "KILL", "--no-new-privs", "--"] if 
 class Worker:
     """A warm process. Used by one thread at a time; every failure to answer ends it."""
 
-    def __init__(self, spec: FunctionSpec, node: str) -> None:
+    def __init__(self, spec: FunctionSpec, node: str, sandbox: Sandbox) -> None:
         self.spec = spec
         self.idle_since_s = time.monotonic()
         self._number = 0
         self._dead: str | None = None
+        self._breach: Failure | None = None
+        self.boxed = not sandbox.missing
+        self.overhead_tasks = 2 if self.boxed else 0  # bubblewrap outside, and its first process inside
         ours, theirs = socket.socketpair()
         spec.state_dir.mkdir(parents=True, exist_ok=True)
         try:
             self._process = subprocess.Popen(  # noqa: S603  (what a worker is)
-                [*_DIE_WITH_SERVER, str(spec.python), "-I", str(CHILD), str(theirs.fileno()), str(spec.code_dir),
-                 str(spec.limits.max_result_bytes)],
+                self._command(sandbox, theirs.fileno()),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
                 pass_fds=[theirs.fileno()], start_new_session=True, cwd=spec.state_dir, env=_environment(spec, node),
             )  # fmt: skip
@@ -72,6 +78,11 @@ class Worker:
         """The process id."""
         return self._process.pid
 
+    @property
+    def inside(self) -> int:
+        """A process that sees what the function sees."""
+        return next(iter(descendants(self.pid)), self.pid)
+
     def usable(self) -> bool:
         """Whether it can be called: it lives, and nothing unasked stands in its channel. Logs what it printed since."""
         if self._dead is None:
@@ -89,7 +100,7 @@ class Worker:
             kind, _, body = self._receive(time.monotonic() + timeout_s, faaswire.LARGEST_ERROR_BYTES)
         except Timeout:
             raise BuildFailed(f"func.py was not loaded within {timeout_s:g} s", detail="") from None
-        except Crashed as failure:
+        except (Crashed, OutOfMemory) as failure:
             raise BuildFailed(f"loading func.py ended its process: {failure.message}", detail="") from None
         self._output.end()
         if kind != faaswire.READY:
@@ -138,9 +149,23 @@ class Worker:
             assert pipe is not None
             pipe.close()
 
+    def end(self, breach: Failure) -> None:
+        """Kill the process from another thread, because of this."""
+        self._breach = breach
+        self.interrupt()
+
     def interrupt(self) -> None:
         """Kill the process from another thread; the one that waits for its answer sees it die."""
         _kill_group(self._process.pid)
+
+    def _command(self, sandbox: Sandbox, channel: int) -> list[str]:
+        spec, limits = self.spec, self.spec.limits
+        bounds = {"NOFILE": limits.max_open_files, "FSIZE": limits.max_disk_mb * _MIB, "CORE": 0}
+        if self.boxed:  # elsewhere all processes of the account count, the server's too
+            bounds["NPROC"] = limits.max_processes + self.overhead_tasks
+        inner = [str(spec.python), "-I", str(CHILD), str(channel), str(spec.code_dir), str(limits.max_result_bytes),
+                 ",".join(f"{name}={bound}" for name, bound in bounds.items())]  # fmt: skip
+        return sandbox.command(spec, inner, [CHILD]) if self.boxed else [*_DIE_WITH_SERVER, *inner]
 
     def _failure(self, said: Mapping[str, Any]) -> Failure:
         error = str(said.get("error", "it failed"))
@@ -207,13 +232,17 @@ class Worker:
             raise self._died()
         buffer += data
 
-    def _died(self) -> Crashed:
+    def _died(self) -> Failure:
         """How the process ended; one that lives on without its channel is killed."""
         try:
             code: int | None = self._process.wait(_SLACK_S)
         except subprocess.TimeoutExpired:
             code = None
         self.kill("died")
+        if self._breach is not None:
+            return self._breach
+        if code is not None and self.boxed and code > _BY_SIGNAL:
+            code = _BY_SIGNAL - code  # as bubblewrap says it
         if code is None:
             return Crashed("the function closed its frame channel")
         if code < 0:

@@ -3,7 +3,7 @@
 Runs inside the function's environment, so it imports the standard library only and nothing of tinyfaas. The frame
 channel is a socket of its own: what user code prints, or does to stdin and stdout, can't reach it.
 
-Started as `python -I <this folder> FD CODE_DIR MAX_RESULT_BYTES`.
+Started as `python -I <this folder> FD CODE_DIR MAX_RESULT_BYTES NAME=LIMIT,…`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import gc
 import io
 import json
 import os
+import resource
 import socket
 import sys
 import traceback
@@ -184,9 +185,20 @@ def serve(channel: Channel, call: Caller, largest: int) -> NoReturn:
         channel.send(kind, number, body)
 
 
-def start(fd: int, code_dir: str, largest: int) -> NoReturn:
+def limit(bounds: str) -> None:
+    """Set the kernel's own limits, `NOFILE=256,CORE=0`, for good: never above what is allowed already."""
+    for bound in filter(None, bounds.split(",")):
+        name, _, value = bound.partition("=")
+        kind = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(kind)[1]
+        wanted = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        resource.setrlimit(kind, (wanted, wanted))
+
+
+def start(fd: int, code_dir: str, largest: int, bounds: str) -> NoReturn:
     """Load the function, say how that went, and serve."""
     channel = Channel(fd)
+    limit(bounds)
     sys.dont_write_bytecode = True
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -208,4 +220,4 @@ def start(fd: int, code_dir: str, largest: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    start(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    start(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,78 @@
+"""What the kernel tells of the processes below one: which there are, and what they use. Reads /proc."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process and all its descendants use: memory in bytes, and how many tasks (threads) there are."""
+
+    memory_bytes: int
+    tasks: int
+
+
+def usage(pid: int, *, enough_bytes: int) -> Usage:
+    """What the tree below and with `pid` uses. Pages that several share are counted once if it may pass the bound."""
+    pids, tasks = _tree(pid)
+    resident = sum(_resident(each) for each in pids)
+    if resident > enough_bytes:
+        resident = sum(_proportional(each) for each in pids)
+    return Usage(resident, tasks)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below `pid`, nearest first."""
+    return _tree(pid)[0][1:]
+
+
+def tmpfs_bytes(pid: int, folder: str) -> int:
+    """What is stored in a tmpfs that the process sees and we don't; 0 if there is none, or not yet."""
+    path = f"/proc/{pid}/root{folder}"
+    try:
+        if os.stat(path).st_dev == os.stat(folder).st_dev:  # noqa: PTH116  (as above)
+            return 0
+        found = os.statvfs(path)
+    except OSError:
+        return 0
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+def _tree(pid: int) -> tuple[list[int], int]:
+    pids, tasks = [pid], 0
+    for each in pids:  # grows while it is walked
+        folder = f"/proc/{each}/task"
+        try:
+            threads = os.listdir(folder)  # noqa: PTH208  (ten times a second for each worker)
+        except OSError:
+            continue
+        tasks += len(threads)
+        for thread in threads:
+            try:
+                with open(f"{folder}/{thread}/children", "rb") as file:  # noqa: PTH123  (as above)
+                    pids += map(int, file.read().split())
+            except OSError:
+                continue
+    return pids, tasks
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    """Its share of memory and swap; what can't be told is taken for resident as a whole."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return _resident(pid)
+    fields = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
+    return sum(int(fields.get(name, "0 kB").split()[0]) for name in ("Pss", "Swap")) * 1024

@@ -1,0 +1,96 @@
+"""The sandbox around each worker: bubblewrap, where this system lets an unprivileged process use namespaces.
+
+Inside there is a read-only system, the function's own code and environment, its own state folder to write to, a
+private /tmp, and a process namespace whose end is the end of everything that was started in it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tinyfaas import log
+from tinyfaas.errors import ConfigError
+from tinyfaas.model import FunctionSpec
+
+logger = log.get("sandbox")
+
+_PROBE_S = 10.0
+_MIB = 1024 * 1024
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+# What programs look up, and nothing that tells of this device's secrets.
+_LOOKED_UP = (
+    "alternatives", "ca-certificates", "gai.conf", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd", "pip.conf", "protocols",
+    "resolv.conf", "services", "ssl", "timezone",
+)  # fmt: skip
+_NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+
+
+class Sandbox:
+    """How workers are closed in. `mechanism` is `bubblewrap` or `none`; `missing` says why it is none."""
+
+    def __init__(self, mode: str) -> None:
+        """Try it once. Raises `ConfigError` where the mode is unknown; a missing sandbox raises nothing."""
+        if mode not in ("auto", "required", "off"):
+            raise ConfigError(f"sandbox: {mode!r} is none of auto, required, off")
+        self.required = mode == "required"
+        self.missing = "switched off" if mode == "off" else _why_not()
+        self.mechanism = "none" if self.missing else "bubblewrap"
+        self._view = [] if self.missing else _system_view()
+
+    @property
+    def forbids_running(self) -> bool:
+        """Whether functions may not run because there is no sandbox and one is required."""
+        return self.required and bool(self.missing)
+
+    def command(self, spec: FunctionSpec, inner: list[str], reads: list[Path]) -> list[str]:
+        """The command that runs `inner` closed in; `reads` are further files and folders it has to see."""
+        environment = spec.python.parent.parent
+        room = str(spec.limits.memory_mb * _MIB)
+        return [
+            *self._view,
+            *([] if spec.limits.network else ["--unshare-net"]),
+            "--size", room, "--perms", "1777", "--tmpfs", "/tmp",
+            "--size", room, "--perms", "1777", "--tmpfs", "/dev/shm",
+            *(word for path in (environment, spec.code_dir, *reads) for word in ("--ro-bind", str(path), str(path))),
+            "--bind", str(spec.state_dir), str(spec.state_dir),
+            "--remount-ro", "/dev", "--remount-ro", "/",
+            "--chdir", str(spec.state_dir),
+            "--", *inner,
+        ]  # fmt: skip
+
+
+def _system_view() -> list[str]:
+    """What every sandbox begins with."""
+    command = [str(shutil.which("bwrap")), *_NAMESPACES, "--die-with-parent", "--new-session"]
+    for name in _SYSTEM:
+        path = Path(name)
+        if path.is_symlink():
+            command += ["--symlink", str(path.readlink()), name]
+        elif path.is_dir():
+            command += ["--ro-bind", name, name]
+    prefix = Path(sys.base_prefix)
+    if not prefix.is_relative_to("/usr"):  # an interpreter that was not installed by Debian
+        command += ["--ro-bind", str(prefix), str(prefix)]
+    for name in _LOOKED_UP:
+        path = Path("/etc", name)
+        if path.exists():
+            command += ["--ro-bind", str(path.resolve()), str(path)]
+    return [*command, "--ro-bind", "/sys", "/sys", "--proc", "/proc", "--dev", "/dev"]
+
+
+def _why_not() -> str:
+    """Why there is no sandbox here; empty where there is one."""
+    if shutil.which("bwrap") is None:
+        return "bubblewrap is not installed (apt install bubblewrap)"
+    try:
+        tried = subprocess.run(  # noqa: S603  (a fixed command)
+            [*_system_view(), "--", "/bin/true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_S,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"bubblewrap can't be run: {error}"
+    return "" if tried.returncode == 0 else tried.stderr.decode("utf-8", "replace").strip() or "bubblewrap failed"
