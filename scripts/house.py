@@ -18,8 +18,8 @@ from pathlib import Path
 FLOORS = (
     ("errors", "exits", "fields", "model", "protocol", "child"),
     ("config", "settings", "files", "log", "systemd"),
-    ("registry", "history", "environments", "deadletters", "retained", "vitals", "fairqueue", "output",
-     "processes", "sandbox", "worker"),
+    ("registry", "history", "deadletters", "retained", "vitals", "fairqueue",
+     "output", "processes", "sandbox", "family", "environments", "worker"),
     ("pool", "watch", "delivery", "recorder", "deploy"),
     ("dispatch", "admin"),
     ("gateway",),

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from tinyfaas import config as configuration
-from tinyfaas import files, log
+from tinyfaas import family, files, log
 from tinyfaas.admin import Admin
 from tinyfaas.config import Config
 from tinyfaas.deadletters import DeadLetters
@@ -114,6 +114,7 @@ class Daemon:
         logger.info(
             "starting", node=self._config.node.name, functions=len(self._registry), threads=self._config.threads
         )
+        family.adopt_orphans()
         self._say_sandbox()
         self._watch_over.start()
         self._dispatcher.start()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +18,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from tinyfaas import log
+from tinyfaas import family, log
 from tinyfaas.errors import BuildFailed
 
 logger = log.get("environments")
@@ -111,7 +109,7 @@ def _run(command: list[str], deadline_s: float, on_line: Callable[[str], None]) 
     """Run to the end, handing on each line it prints; raises `BuildFailed` with the last of them."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     environ = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
-    process = subprocess.Popen(  # noqa: S603  (arguments are ours; the requirements are a file)
+    process = family.spawn(  # arguments are ours; the requirements are a file
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={"PATH": os.environ.get("PATH", os.defpath), **environ}, start_new_session=True,
     )  # fmt: skip
@@ -119,7 +117,7 @@ def _run(command: list[str], deadline_s: float, on_line: Callable[[str], None]) 
 
     def expire() -> None:
         overdue.set()
-        _kill_group(process.pid)
+        family.kill(process.pid)
 
     timer = threading.Timer(max(0.0, deadline_s - time.monotonic()), expire)
     timer.daemon = True
@@ -133,16 +131,12 @@ def _run(command: list[str], deadline_s: float, on_line: Callable[[str], None]) 
                 on_line(line)
     finally:
         timer.cancel()
-        _kill_group(process.pid)
+        family.kill(process.pid)
         code = process.wait()
+        family.forget(process.pid)
         process.stdout.close()
     if overdue.is_set():
         raise BuildFailed("the environment took too long to build", detail="\n".join(tail))
     if code != 0:
         said = next((line for line in reversed(tail) if line.startswith("ERROR:")), "see detail")
         raise BuildFailed(f"the environment could not be built: {said.removeprefix('ERROR: ')}", detail="\n".join(tail))
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)

@@ -50,3 +50,20 @@ def lock(path: Path) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def size_of(folder: Path, *, most_files: int) -> tuple[int, int]:
+    """The bytes that the files below a folder take up, and how many they are; counts no further than `most_files`."""
+    used = files = 0
+    waiting = [str(folder)]
+    while waiting and files < most_files:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    files += 1
+                    used += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except OSError:
+            continue
+    return used, files

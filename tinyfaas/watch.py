@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tinyfaas import log, processes
+from tinyfaas import family, log, processes
+from tinyfaas.files import size_of
 from tinyfaas.errors import Crashed, Failure, OutOfMemory
 from tinyfaas.worker import Worker
 
@@ -17,6 +18,7 @@ logger = log.get("watch")
 _EVERY_S = 0.05
 _ALL_EVERY = 20  # looks at the busy for one at the idle
 _MIB = 1024 * 1024
+_MOST_FILES = 10_000
 
 
 class Watch:
@@ -45,9 +47,11 @@ class Watch:
         turn = 0
         while not self._stopping.wait(_EVERY_S):
             turn = (turn + 1) % _ALL_EVERY
+            if turn == 0 and (count := family.end_orphans()):
+                logger.warning("orphans_ended", count=count)
             for worker in self._everyone() if turn == 0 else self._busy():
                 try:
-                    if (breach := _breach(worker)) is not None:
+                    if (breach := _breach(worker) or (_overfull(worker) if turn == 0 else None)) is not None:
                         worker.end(breach)
                 except Exception:
                     logger.exception("watch_failed", function=worker.spec.name)
@@ -63,4 +67,14 @@ def _breach(worker: Worker) -> Failure | None:
         return OutOfMemory(f"it used {mib:.0f} MiB of memory, {limits.memory_mb} are allowed, and was killed")
     if used.tasks > limits.max_processes + worker.overhead_tasks:
         return Crashed(f"it had {used.tasks} processes and threads, {limits.max_processes} are allowed")
+    return None
+
+
+def _overfull(worker: Worker) -> Failure | None:
+    limits = worker.spec.limits
+    stored, files = size_of(worker.spec.state_dir, most_files=_MOST_FILES)
+    if stored > limits.max_disk_mb * _MIB:
+        return Crashed(f"its folder holds {stored / _MIB:.0f} MiB, {limits.max_disk_mb} are allowed")
+    if files >= _MOST_FILES:
+        return Crashed(f"its folder holds {_MOST_FILES} files or more")
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
@@ -15,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tinyfaas import family
 from tinyfaas.child import faaswire
 from tinyfaas.errors import BadResult, BuildFailed, Crashed, Failure, FunctionError, OutOfMemory, Timeout
 from tinyfaas.model import FunctionSpec
@@ -48,7 +48,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         spec.state_dir.mkdir(parents=True, exist_ok=True)
         try:
-            self._process = subprocess.Popen(  # noqa: S603  (what a worker is)
+            self._process = family.spawn(
                 self._command(sandbox, theirs.fileno()),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
                 pass_fds=[theirs.fileno()], start_new_session=True, cwd=spec.state_dir, env=_environment(spec, node),
@@ -134,12 +134,15 @@ class Worker:
             raise BadResult("the result is not JSON") from None
 
     def kill(self, reason: str) -> None:
-        """End the process and everything in its process group, and reap it."""
+        """End the process and everything it has started, and reap it."""
         if self._dead is not None:
             return
         self._dead = reason
-        _kill_group(self._process.pid)
+        family.kill(self._process.pid)
         self._process.wait()
+        family.forget(self._process.pid)
+        if not self.boxed:
+            family.end_orphans()
         for fd in self._output.pipes:
             self._output.read(fd)
         self._output.end()
@@ -156,7 +159,7 @@ class Worker:
 
     def interrupt(self) -> None:
         """Kill the process from another thread; the one that waits for its answer sees it die."""
-        _kill_group(self._process.pid)
+        family.kill(self._process.pid)
 
     def _command(self, sandbox: Sandbox, channel: int) -> list[str]:
         spec, limits = self.spec, self.spec.limits
@@ -261,11 +264,6 @@ def _environment(spec: FunctionSpec, node: str) -> dict[str, str]:
         "TINYFAAS_VERSION": str(spec.version),
         "TINYFAAS_NODE": node,
     }
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -293,21 +293,6 @@ def test_a_thread_that_prints_between_calls_hurts_nobody(client: Client, server:
     assert [client.call(function, x) for x in range(50)] == list(range(50))
 
 
-def test_what_a_function_started_ends_with_its_worker(client: Client, server: Server, function: str) -> None:
-    client.deploy(
-        function,
-        """
-        import subprocess
-        def main():
-            return [subprocess.Popen(["sleep", "600"]).pid for _ in range(3)]
-        """,
-    )
-    children = [Path(f"/proc/{pid}/comm") for pid in client.call(function)]
-    eventually(lambda: all(child.read_text() == "sleep\n" for child in children), "the children to run")
-    client.request(f"faas/admin/delete/{function}")
-    eventually(lambda: not any(child.exists() for child in children), "the children to be gone")
-
-
 def test_a_function_that_locks_its_own_folder_can_be_deleted(client: Client, server: Server, function: str) -> None:
     client.deploy(
         function,

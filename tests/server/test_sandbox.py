@@ -1,0 +1,83 @@
+"""What a function sees and reaches from inside its sandbox: its own, and nobody else's."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness.bench import Bench
+from tests.harness.client import Client
+from tests.harness.server import Server
+
+EXPRESSION = """
+    import glob, os, signal, socket, subprocess
+    def main(expression):
+        try:
+            return repr(eval(expression))
+        except BaseException as error:
+            return type(error).__name__
+"""
+
+
+@pytest.fixture
+def prisoner(client: Client, function: str) -> str:
+    """A function that tries what it is told."""
+    client.deploy(function, EXPRESSION)
+    return function
+
+
+def test_others_files_are_out_of_sight(client: Client, server: Server, prisoner: str, echo: str) -> None:
+    for path in (server.data_dir, server.data_dir / "functions.json", server.functions_dir / echo, "/etc/mosquitto",
+                 "/etc/tinyfaas", "/etc/shadow", "/root", "/home", "/var/lib"):  # fmt: skip
+        assert client.call(prisoner, f"os.path.exists({str(path)!r})") == "False", path
+    assert client.call(prisoner, f"os.listdir({str(server.functions_dir)!r})") == repr([prisoner])
+
+
+def test_only_its_own_folder_and_tmp_can_be_written(client: Client, server: Server, prisoner: str) -> None:
+    home = server.functions_dir / prisoner
+    for path in ("/x", "/usr/x", "/etc/x", "/dev/x", "/sys/x", home / "x", home / "versions" / "1" / "func.py"):
+        assert client.call(prisoner, f"open({str(path)!r}, 'w')") in (
+            "OSError", "PermissionError", "FileNotFoundError"
+        ), path  # fmt: skip
+    assert client.call(prisoner, "open('/tmp/x', 'w').write('x')") == "1"
+    assert client.call(prisoner, "open(os.environ['TINYFAAS_STATE_DIR'] + '/x', 'w').write('x')") == "1"
+    assert (home / "state" / "x").read_text() == "x"
+
+
+def test_other_processes_are_out_of_reach(client: Client, server: Server, prisoner: str) -> None:
+    others = client.call(prisoner, "[p for p in os.listdir('/proc') if p.isdigit()]")
+    assert len(eval(others)) <= 3  # noqa: S307  (our own list): bubblewrap, itself
+    assert client.call(prisoner, f"os.kill({server.pid}, 9)") == "ProcessLookupError"
+    assert client.call(prisoner, f"open('/proc/{server.pid}/environ').read()") == "FileNotFoundError"
+    assert client.call(prisoner, "os.kill(-1, 0)") in ("None", "ProcessLookupError", "PermissionError")
+
+
+def test_a_link_out_of_its_folder_leads_nowhere(client: Client, server: Server, prisoner: str) -> None:
+    state = server.functions_dir / prisoner / "state"
+    target = str(server.data_dir / "functions.json")
+    assert client.call(prisoner, f"os.symlink({target!r}, {str(state / 'link')!r})") == "None"
+    assert client.call(prisoner, f"open({str(state / 'link')!r}).read()") == "FileNotFoundError"
+
+
+def test_no_new_privileges(client: Client, prisoner: str) -> None:
+    status = client.call(prisoner, "open('/proc/self/status').read()")
+    assert "NoNewPrivs:\\t1" in status
+    assert "CapEff:\\t0000000000000000" in status
+
+
+def test_without_network_there_is_none(client: Client, server: Server, function: str) -> None:
+    connect = f"socket.create_connection(('127.0.0.1', {server.broker.port}), 2)"
+    client.deploy(function, EXPRESSION, config={"network": False})
+    assert client.call(function, connect) in ("ConnectionRefusedError", "OSError")
+    client.deploy(function, EXPRESSION)
+    assert "socket.socket" in client.call(function, connect)
+
+
+def test_where_a_sandbox_is_required_and_missing_nothing_runs(bench: Bench, function: str) -> None:
+    broker = bench.broker()
+    server = bench.server(broker, {"sandbox_mode": "required"})
+    server.start(path="/nowhere")
+    client = bench.client(broker)
+    answer = client.upload(function, EXPRESSION)
+    assert answer["code"] == "unavailable", answer
+    assert "sandbox" in answer["error"]
+    assert client.request("faas/admin/status")["limits"]["sandbox"] == "none"
