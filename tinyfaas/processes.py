@@ -31,16 +31,13 @@ def descendants(pid: int) -> list[int]:
     return _tree(pid)[0][1:]
 
 
-def tmpfs_bytes(pid: int, folder: str) -> int:
-    """What is stored in a tmpfs that the process sees and we don't; 0 if there is none, or not yet."""
-    path = f"/proc/{pid}/root{folder}"
+def stored_bytes(pid: int, folder: str, size_bytes: int) -> int:
+    """What is stored in a file system of this very size as the process sees it; 0 while it sees another, or none."""
     try:
-        if os.stat(path).st_dev == os.stat(folder).st_dev:  # noqa: PTH116  (as above)
-            return 0
-        found = os.statvfs(path)
+        found = os.statvfs(f"/proc/{pid}/root{folder}")
     except OSError:
         return 0
-    return (found.f_blocks - found.f_bfree) * found.f_frsize
+    return (found.f_blocks - found.f_bfree) * found.f_frsize if found.f_blocks * found.f_frsize == size_bytes else 0
 
 
 def _tree(pid: int) -> tuple[list[int], int]:

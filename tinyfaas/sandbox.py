@@ -19,6 +19,7 @@ logger = log.get("sandbox")
 
 _PROBE_S = 10.0
 _MIB = 1024 * 1024
+PRIVATE = ("/tmp", "/dev/shm")  # noqa: S108  (those of the sandbox, not the system's)
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 # What programs look up, and nothing that tells of this device's secrets.
 _LOOKED_UP = (
@@ -53,8 +54,7 @@ class Sandbox:
         return [
             *self._view,
             *([] if spec.limits.network else ["--unshare-net"]),
-            "--size", room, "--perms", "1777", "--tmpfs", "/tmp",
-            "--size", room, "--perms", "1777", "--tmpfs", "/dev/shm",
+            *(word for name in PRIVATE for word in ("--size", room, "--perms", "1777", "--tmpfs", name)),
             *(word for path in (environment, spec.code_dir, *reads) for word in ("--ro-bind", str(path), str(path))),
             "--bind", str(spec.state_dir), str(spec.state_dir),
             "--remount-ro", "/dev", "--remount-ro", "/",

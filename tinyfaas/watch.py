@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tinyfaas import family, log, processes
 from tinyfaas.files import size_of
 from tinyfaas.errors import Crashed, Failure, OutOfMemory
+from tinyfaas.sandbox import PRIVATE
 from tinyfaas.worker import Worker
 
 logger = log.get("watch")
@@ -60,7 +61,7 @@ class Watch:
 def _breach(worker: Worker) -> Failure | None:
     limits = worker.spec.limits
     most_bytes = limits.memory_mb * _MIB
-    stored = sum(processes.tmpfs_bytes(worker.inside, each) for each in ("/tmp", "/dev/shm")) if worker.boxed else 0
+    stored = sum(processes.stored_bytes(worker.inside, each, most_bytes) for each in PRIVATE) if worker.boxed else 0
     used = processes.usage(worker.pid, enough_bytes=most_bytes - stored)
     if used.memory_bytes + stored > most_bytes:
         mib = (used.memory_bytes + stored) / _MIB
