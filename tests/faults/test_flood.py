@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 from dataclasses import dataclass
 
 import psutil
@@ -24,7 +25,7 @@ SLOW = """
 QUIET = "def main(number): return number"
 FLOOD = 50_000
 MOST_BYTES = 40_000_000  # for 20,000 requests
-CALLS = 25
+CALLS = 20
 
 
 @dataclass
@@ -52,10 +53,11 @@ def held(client: Client) -> int:
     return int(client.request("faas/admin/status")["queue"]["held"])
 
 
-def flood(bench: Bench, broker: Broker, function: str, count: int) -> None:
-    client = bench.client(broker, topics=("faas/node/+",))
-    sent = {client.publish(f"faas/invoke/{function}", {"args": [number]}) for number in range(count)}
-    eventually(lambda: sent <= client.confirmed, "the broker to have the flood", timeout_s=60.0)
+def flood(broker: Broker, function: str, count: int) -> None:
+    """Publish so many as fast as can be; it ends when the broker has acknowledged all."""
+    command = ["mosquitto_pub", "-p", str(broker.port), "-q", "1", "-t", f"faas/invoke/{function}", "-l"]
+    lines = "".join(f'{{"args": [{number}]}}\n' for number in range(count))
+    subprocess.run(command, input=lines.encode(), check=True)
 
 
 def call_once_a_second(client: Client, function: str) -> Quiet:
@@ -79,10 +81,10 @@ def test_twenty_thousand_waiting_are_cheap_and_another_function_is_served_meanwh
     client.deploy(quiet, QUIET)
     client.call(quiet, 0)
     before = rss(server)
-    flood(bench, broker, function, 20_000)
+    flood(broker, function, 20_000)
     eventually(lambda: held(client) > 15_000, "the flood to reach the server")
     growth_of_20_000 = rss(server) - before
-    flood(bench, broker, function, FLOOD - 20_000)
+    flood(broker, function, FLOOD - 20_000)
     calls = call_once_a_second(client, quiet)
     print(
         f"flood, window 60000: sent={FLOOD} held={held(client)} quiet={calls.asked} late={calls.late} "
@@ -104,7 +106,7 @@ def test_a_flood_beyond_the_window_stays_with_the_broker_and_leaves_administrati
     client.deploy("quiet", QUIET)
     client.call("quiet", 0)
     before = rss(server)
-    flood(bench, broker, function, FLOOD)
+    flood(broker, function, FLOOD)
     labels = [new_label("quiet") for _ in range(CALLS)]
     asked = 0
     for label in labels:
@@ -118,5 +120,5 @@ def test_a_flood_beyond_the_window_stays_with_the_broker_and_leaves_administrati
         f"flood, window 10000: sent={FLOOD} held={most} quiet={asked} answered_meanwhile={answered} "
         f"admin_answered={asked} growth_mb={(rss(server) - before) / 1e6:.1f}"
     )
-    assert most <= 12_501  # a quarter beyond the bound, where the reading stops
+    assert most <= 12_600  # a quarter beyond the bound the reading stops, within some packets
     assert rss(server) - before < MOST_BYTES

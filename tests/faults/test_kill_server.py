@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-import threading
 
 from tests.harness.bench import Bench
+from tests.harness.lapse import lapse
 from tests.harness.load import COUNTING, Load, outcomes, runs_of
+from tests.harness.tally import tally
 from tests.harness.waiting import eventually
 
 KILLS = 20
@@ -24,7 +25,7 @@ def test_every_request_is_answered_over_twenty_kills_and_no_answered_one_runs_ag
     load = Load(client, function)
     load.start()
     for _ in range(KILLS):
-        threading.Event().wait(chance.uniform(0.05, 0.6))  # the moment is what is tried: it must not be chosen
+        lapse(chance.uniform(0.05, 0.6))  # the moment is what is tried: it must not be chosen
         server.kill()
         server.start()
     load.stop()
@@ -32,10 +33,8 @@ def test_every_request_is_answered_over_twenty_kills_and_no_answered_one_runs_ag
     answers = load.answers()
     runs = runs_of(server, function)
     # A run that a kill cut short before its answer was recorded is repeated; what was answered keeps its one id.
-    run_again = sum(count > 1 for count in runs.values())
-    repeated = sum(len(messages) - 1 for messages in answers.values())
+    tally("server killed", load, runs).say(kills=KILLS)
     two_outcomes = [number for number, messages in answers.items() if len(outcomes(messages)) > 1]
-    print(f"kills={KILLS} sent={load.sent} answered={len(answers)} repeated={repeated} run_again={run_again}")
     assert {message.body["status"] for messages in answers.values() for message in messages} == {"success"}
     assert two_outcomes == []
     assert len(runs) == load.sent

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt.client import Client, MQTTv5, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -31,10 +31,29 @@ class Session:
     receive_maximum: int = 65_535
 
 
+class _Client(Client):
+    """Reads one packet at a time, as far as it is asked to.
+
+    paho's own way is to read as many at once as it has answers unconfirmed. Those grow while a full server does not
+    read, so that each time it took more, and the bounds of what is held meant nothing.
+    """
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        for _ in range(max_packets):
+            if self._sock is None:
+                return MQTTErrorCode.MQTT_ERR_NO_CONN
+            code = self._packet_read()
+            if code > 0:
+                return self._loop_rc_handle(code)
+            if code == MQTTErrorCode.MQTT_ERR_AGAIN:
+                break
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+
 def make_client(settings: Mqtt, session: Session) -> Client:
     """A client that is ready for `reconnect()`; raises `ConfigError` for TLS files that can't be used."""
     v5 = settings.protocol == "5"
-    client = Client(
+    client = _Client(
         CallbackAPIVersion.VERSION2,
         client_id=session.client_id,
         clean_session=None if v5 else not session.lasting,

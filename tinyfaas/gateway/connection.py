@@ -38,6 +38,7 @@ from tinyfaas.model import Answer, Request
 logger = log.get("gateway")
 
 _TICK_S = 1.0
+_READ_AT_ONCE = 16  # packets; the bounds of what is held may be passed by so many
 _FIRST_PAUSE_S = 0.5
 _GRACE_S = 5.0  # after a reconnect, how long the broker has to deliver again what it holds
 _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next attempt comes soon
@@ -293,7 +294,7 @@ class Connection:
                     self._client.loop_write()
 
     def _read(self, sock: Any) -> None:
-        self._client.loop_read()
+        self._client.loop_read(_READ_AT_ONCE)
         while getattr(sock, "pending", int)() and self._client.socket() is sock:  # TLS may hold what select can't see
             self._client.loop_read()
         while self._later:
