@@ -94,7 +94,9 @@ class Daemon:
             config, topics, self._registry, self._pool, self._ledger, recorder, self._dead_letters, self._retained,
             self._gateway.reply_invocation, self._gateway.publish_letter,
         )  # fmt: skip
-        status = Status(config, version, self._sandbox, self._gateway, self._dispatcher, self._pool, self._ledger, self._history)
+        status = Status(
+            config, version, self._sandbox, self._gateway, self._dispatcher, self._pool, self._ledger, self._history
+        )
         self._admin = Admin(
             config, topics, self._registry, self._pool, self._history, self._deployer,
             status, self._dispatcher.redrive, self._gateway.reply_command, self._gateway.event,

@@ -22,7 +22,7 @@ class Limits:
     max_payload_bytes: int = setting(1_048_576, "Largest request in bytes.", low=64, high=268_435_455)
     memory_mb: int = setting(128, "Memory in MiB that its processes may use, /tmp included.", low=16, high=65536)
     max_processes: int = setting(64, "Processes and threads it may have at once.", low=2, high=4096)
-    max_open_files: int = setting(256, "Files, sockets and pipes one of its processes may have open.", low=16, high=65536)
+    max_open_files: int = setting(256, "Files and sockets one of its processes may have open.", low=16, high=65536)
     max_disk_mb: int = setting(64, "Size in MiB of its own folder, and of each file.", low=1, high=65536)
     network: bool = setting(True, "Whether it may use the network; false needs the sandbox.")
     max_result_bytes: int = setting(1_048_576, "Largest result in bytes of JSON.", low=64, high=268_435_455)

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 
 from tinyfaas import family, log, processes
-from tinyfaas.files import size_of
 from tinyfaas.errors import Crashed, Failure, OutOfMemory
+from tinyfaas.files import size_of
 from tinyfaas.sandbox import PRIVATE
 from tinyfaas.worker import Worker
 

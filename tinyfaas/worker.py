@@ -141,8 +141,7 @@ class Worker:
         family.kill(self._process.pid)
         self._process.wait()
         family.forget(self._process.pid)
-        if not self.boxed:
-            family.end_orphans()
+        family.end_orphans()
         for fd in self._output.pipes:
             self._output.read(fd)
         self._output.end()

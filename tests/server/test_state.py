@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness import gated
 from tests.harness.bench import Bench
+from tests.harness.census import running
 from tests.harness.client import Client, new_label, upload_body
 from tests.harness.server import Server
 from tests.harness.waiting import eventually
@@ -236,12 +237,14 @@ def test_the_folder_of_an_upload_that_was_cut_off_is_removed(home: Home) -> None
 
 def test_nothing_of_a_deleted_function_stays(home: Home) -> None:
     home.client.deploy("kept", ECHO)
-    home.client.deploy("gone", "import os\ndef main(x): open('mine', 'w').write(x); return os.getpid()")
+    home.client.deploy(
+        "gone", "import subprocess\ndef main(x): open('mine', 'w').write(x); subprocess.Popen(['sleep', '601.5'])"
+    )
     home.client.call("kept", "gone")
-    pid = home.client.call("gone", "secret")
+    home.client.call("gone", "secret")
     home.client.request("faas/admin/delete/gone")
     assert not (home.server.functions_dir / "gone").exists()
-    eventually(lambda: not Path(f"/proc/{pid}").exists(), "its worker to be gone")
+    eventually(lambda: not running("sleep 601.5"), "its worker to be gone")
     assert "gone" not in json.loads(home.registry.read_bytes())
     assert [record["function"] for record in home.records()] == ["kept"]
     home.server.restart()
@@ -260,7 +263,7 @@ def test_nothing_stays_of_a_function_that_ran_while_it_was_deleted(home: Home) -
         import os, time
         def main():
             open("running", "w").close()
-            while os.path.exists(os.environ["TINYFAAS_STATE_DIR"]):
+            while os.path.exists("running"):
                 time.sleep(0.01)
             return "finished"
         """,

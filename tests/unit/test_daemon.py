@@ -33,6 +33,7 @@ def daemon(tmp_path: Path, systemd: socket.socket) -> Iterator[Daemon]:
         "TINYFAAS_MQTT_PORT": str(free_port()),
     }
     daemon = Daemon(config.load(Path("/dev/null"), settings))
+    daemon._watch_over.start()
     daemon._dispatcher.start()
     daemon._admin.start()
     daemon._gateway.start()
