@@ -25,6 +25,9 @@ class Limits:
     max_open_files: int = setting(256, "Files and sockets one of its processes may have open.", low=16, high=65536)
     max_disk_mb: int = setting(64, "Size in MiB of its own folder, and of each file.", low=1, high=65536)
     network: bool = setting(True, "Whether it may use the network; false needs the sandbox.")
+    devices: tuple[str, ...] = setting(
+        (), "Devices it may use: gpio, i2c, spi, serial, camera, or paths below /dev. In the sandbox it sees no other."
+    )
     max_result_bytes: int = setting(1_048_576, "Largest result in bytes of JSON.", low=64, high=268_435_455)
 
 

@@ -6,13 +6,14 @@ private /tmp, and a process namespace whose end is the end of everything that wa
 
 from __future__ import annotations
 
+import glob
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from tinyfaas import log
-from tinyfaas.errors import ConfigError
+from tinyfaas.errors import BadRequest, ConfigError
 from tinyfaas.model import FunctionSpec
 
 logger = log.get("sandbox")
@@ -28,6 +29,29 @@ _LOOKED_UP = (
     "resolv.conf", "services", "ssl", "timezone",
 )  # fmt: skip
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+
+
+_DEVICES = {
+    "camera": ("/dev/video*", "/dev/media*", "/dev/vchiq", "/dev/dma_heap"),
+    "gpio": ("/dev/gpiochip*", "/dev/gpiomem*"),
+    "i2c": ("/dev/i2c-*",),
+    "serial": ("/dev/serial*", "/dev/ttyAMA*", "/dev/ttyS*", "/dev/ttyUSB*", "/dev/ttyACM*"),
+    "spi": ("/dev/spidev*",),
+}
+
+
+def nodes_of(devices: tuple[str, ...]) -> list[str]:
+    """The nodes of these devices; raises `BadRequest` for what is none, or what this computer lacks."""
+    found: list[str] = []
+    for device in devices:
+        patterns = _DEVICES.get(device, (device,))
+        if not patterns[0].startswith("/dev/") or ".." in patterns[0]:
+            raise BadRequest(f"devices: {device!r} is none of {', '.join(_DEVICES)}, or a path below /dev")
+        nodes = [node for pattern in patterns for node in sorted(glob.glob(pattern))]  # noqa: PTH207  (text is wanted)
+        if not nodes:
+            raise BadRequest(f"devices: this computer has no {device} ({', '.join(patterns)})")
+        found += nodes
+    return found
 
 
 class Sandbox:
@@ -57,6 +81,7 @@ class Sandbox:
             *(word for name in PRIVATE for word in ("--size", room, "--perms", "1777", "--tmpfs", name)),
             *(word for path in (environment, spec.code_dir, *reads) for word in ("--ro-bind", str(path), str(path))),
             "--bind", str(spec.state_dir), str(spec.state_dir),
+            *(word for node in nodes_of(spec.limits.devices) for word in ("--dev-bind", node, node)),
             "--remount-ro", "/dev", "--remount-ro", "/",
             "--chdir", str(spec.state_dir),
             "--", *inner,

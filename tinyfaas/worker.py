@@ -21,7 +21,7 @@ from tinyfaas.model import FunctionSpec
 from tinyfaas.output import Output
 from tinyfaas.processes import descendants
 from tinyfaas.protocol import decode_result
-from tinyfaas.sandbox import Sandbox
+from tinyfaas.sandbox import Sandbox, nodes_of
 
 CHILD = Path(__file__).parent / "child"
 _MIB = 1024 * 1024
@@ -45,6 +45,7 @@ class Worker:
         self._breach: Failure | None = None
         self.boxed = not sandbox.missing
         self.overhead_tasks = 2 if self.boxed else 0  # bubblewrap outside, and its first process inside
+        nodes_of(spec.limits.devices)  # raises for what is not there, also where no sandbox needs to know
         ours, theirs = socket.socketpair()
         spec.state_dir.mkdir(parents=True, exist_ok=True)
         try:

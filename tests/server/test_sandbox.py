@@ -74,6 +74,22 @@ def test_without_network_there_is_none(client: Client, server: Server, function:
     assert "socket.socket" in client.call(function, connect)
 
 
+def test_a_device_is_seen_by_the_function_that_lists_it_alone(client: Client, prisoner: str) -> None:
+    see = "os.path.exists('/dev/ptmx'), os.path.exists('/dev/kmsg')"
+    assert client.call(prisoner, see) == "(True, False)"
+    client.deploy(prisoner, EXPRESSION, config={"devices": ["/dev/kmsg"]})
+    assert client.call(prisoner, see) == "(True, True)"
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("i2c", "has no i2c"), ("/dev/../etc", "none of"), ("toaster", "none of camera, gpio")]
+)
+def test_a_device_that_is_not_there_fails_the_upload(client: Client, function: str, device: str, said: str) -> None:
+    answer = client.upload(function, EXPRESSION, config={"devices": [device]})
+    assert answer["code"] == "bad_request", answer
+    assert said in answer["error"]
+
+
 def test_where_a_sandbox_is_required_and_missing_nothing_runs(
     bench: Bench, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
