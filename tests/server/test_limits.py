@@ -162,11 +162,11 @@ def test_nothing_outlives_its_worker(place: Place, function: str, kind: str, end
     mark = f"600.{abs(hash(function)) % 10**9}"
     place.client.deploy(
         function,
-        f"import os, subprocess\ncommand = ['sleep', '{mark}']\n\ndef main(crash=False):\n    if crash: os.abort()\n"
+        f"import os, subprocess\ncommand = ['sh', '-c', 'touch ran; exec sleep {mark}']\n\ndef main(crash=False):\n    if crash: os.abort()\n"
         f"    {STAYERS[kind]}\n",
     )
     place.client.call(function)
-    eventually(lambda: running(f"sleep {mark}"), "the child to run")
+    eventually((place.server.functions_dir / function / "state" / "ran").exists, "the child to run")
     if ending == "delete":
         place.client.request(f"faas/admin/delete/{function}")
     else:
