@@ -162,7 +162,8 @@ def test_nothing_outlives_its_worker(place: Place, function: str, kind: str, end
     mark = f"600.{abs(hash(function)) % 10**9}"
     place.client.deploy(
         function,
-        f"import os, subprocess\ncommand = ['sh', '-c', 'touch ran; exec sleep {mark}']\n\ndef main(crash=False):\n    if crash: os.abort()\n"
+        f"import os, subprocess\ncommand = ['sh', '-c', 'touch ran; exec sleep {mark}']\n\n"
+        "def main(crash=False):\n    if crash: os.abort()\n"
         f"    {STAYERS[kind]}\n",
     )
     place.client.call(function)

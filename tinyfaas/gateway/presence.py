@@ -46,8 +46,15 @@ class Presence:
         def subscribe(client: Client, *_: Any) -> None:
             client.subscribe(self.topic)
 
+        def ask_next(client: Client, *_: Any) -> None:
+            client.unsubscribe(self.topic)
+
+        # What is retained comes before the answer to whatever we ask next. A broker that was killed may retain nothing,
+        # and as long as we are not subscribed it loses requests: no time may be spent on waiting for what won't come.
         client = make_client(self._settings, Session(f"tinyfaas-probe-{secrets.token_hex(6)}", lasting=False))
         client.on_connect = subscribe
+        client.on_subscribe = ask_next
+        client.on_unsubscribe = lambda *_: heard.set()
         client.on_message = listen
         try:
             client.reconnect()
