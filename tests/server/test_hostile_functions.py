@@ -270,7 +270,10 @@ def test_an_answer_forged_for_the_next_call_is_not_believed(client: Client, func
         config={"concurrency": 1},
     )
     client.invoke(function, True)  # whatever comes of this one
-    assert [client.call(function, False) for _ in range(5)] == ["honest"] * 5
+    # A forged frame that comes late may cost the next call its worker, never its honesty.
+    answers = [client.invoke(function, False) for _ in range(5)]
+    assert {answer.get("result", answer.get("code")) for answer in answers} <= {"honest", "crashed"}, answers
+    assert answers[-1]["status"] == "success"
 
 
 def test_a_thread_that_prints_between_calls_hurts_nobody(client: Client, server: Server, function: str) -> None:
