@@ -247,7 +247,11 @@ class Admin:
                 {"version": version.number, "uploaded": version.uploaded, "digest": version.digest}
                 for version in record.versions
             ],
-            "config": {**dataclasses.asdict(spec.limits), "retry": dataclasses.asdict(spec.retry)},
+            "config": {
+                **dataclasses.asdict(spec.limits),
+                **dataclasses.asdict(spec.surroundings),  # of secrets the names
+                "retry": dataclasses.asdict(spec.retry),
+            },
             "python": environments.python_version(environment),
             "requirements": environments.installed(environment),
         }

@@ -100,6 +100,10 @@ class Sandbox:
         "auto: bubblewrap where it can be had; required: else no function runs; off: none.",
         choices=("auto", "required", "off"),
     )
+    seccomp: bool = setting(True, "Refuse system calls that no function needs, where libseccomp can be had.")
+    secrets_dir: str = setting(
+        "", "Folder of the secrets that functions may ask for, a file each; systemd's credentials are looked at too."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tinyfaas.fields import setting
 
+VARIABLE = r"(?!TINYFAAS_)[A-Za-z_][A-Za-z0-9_]{0,63}"
 FUNCTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -21,6 +22,9 @@ class Limits:
     concurrency: int = setting(0, "Calls that may run at once; 0: all dispatch threads but one.", low=0, high=256)
     max_payload_bytes: int = setting(1_048_576, "Largest request in bytes.", low=64, high=268_435_455)
     memory_mb: int = setting(128, "Memory in MiB that its processes may use, /tmp included.", low=16, high=65536)
+    cpu_percent: int = setting(
+        0, "CPU time in percent of one core that its processes may use together; 0: no limit.", low=0, high=25600
+    )
     max_processes: int = setting(64, "Processes and threads it may have at once.", low=2, high=4096)
     max_open_files: int = setting(256, "Files and sockets one of its processes may have open.", low=16, high=65536)
     max_disk_mb: int = setting(64, "Size in MiB of its own folder, and of each file.", low=1, high=65536)
@@ -29,6 +33,9 @@ class Limits:
         (), "Devices it may use: gpio, i2c, spi, serial, camera, or paths below /dev. In the sandbox it sees no other."
     )
     max_result_bytes: int = setting(1_048_576, "Largest result in bytes of JSON.", low=64, high=268_435_455)
+    max_output_bytes: int = setting(
+        65_536, "Bytes that one call may print into the log; the rest is counted and left out.", low=0, high=16_777_216
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,22 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands in a function's environment besides what all have."""
+
+    env: Mapping[str, str] = setting({}, "Variables of its environment, by name.", pattern=VARIABLE)
+    secrets: tuple[str, ...] = setting(
+        (), "Names of secrets that it gets, each in the variable of the same name.", pattern=VARIABLE
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a function's `function.toml` says, over the server's defaults."""
 
     limits: Limits
     retry: Retry
+    surroundings: Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +93,7 @@ class FunctionSpec:
     python: Path
     limits: Limits
     retry: Retry
+    surroundings: Surroundings
 
 
 @dataclass(slots=True, eq=False)

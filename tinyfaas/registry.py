@@ -112,6 +112,7 @@ class Registry:
             python=home / "environments" / version.environment / "bin" / "python",
             limits=settings.limits,
             retry=settings.retry,
+            surroundings=settings.surroundings,
         )
 
     def home(self, name: str) -> Path:
