@@ -29,6 +29,7 @@ FLOORS = (
         "processes",
         "sandbox",
         "family",
+        "signing",
         "environments",
         "worker",
     ),
