@@ -27,7 +27,7 @@ from tinyfaas.registry import Record, Registry
 
 logger = log.get("signing")
 
-CHECK_S = 30.0  # what a signature may take to be checked; on a Pi Zero it takes a tenth of a second
+CHECK_S = 30.0  # what a signature may take to be checked; two short processes, even on a Pi Zero under load
 _PROGRAM = "ssh-keygen"
 _MOST_PRINCIPALS = 8
 

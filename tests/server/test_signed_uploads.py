@@ -376,7 +376,7 @@ def test_what_the_file_says_of_a_key_is_obeyed(
 
 def test_an_authority_may_say_who_may_upload(bench: Bench, keys: Path, function: str) -> None:
     authority, dora = new_key(keys, "authority"), new_key(keys, "dora")
-    certify = ["ssh-keygen", "-q", "-s", authority.file, "-I", "dora", "-n", dora.principal, f"{dora.file}.pub"]
+    certify = ["ssh-keygen", "-q", "-s", str(authority.file), "-I", "dora", "-n", dora.principal, f"{dora.file}.pub"]
     subprocess.run(certify, check=True)
     broker, file = bench.broker(), keys / "authorities"
     file.write_text(authority.line.replace(authority.principal, "*@example.net cert-authority", 1), encoding="ascii")
