@@ -34,6 +34,7 @@ FLOORS = (
         "cgroups",
         "credentials",
         "cell",
+        "signing",
         "environments",
         "worker",
     ),

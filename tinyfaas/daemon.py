@@ -36,6 +36,7 @@ from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
 from tinyfaas.sandbox import Sandbox
+from tinyfaas.signing import Signers
 from tinyfaas.status import Status
 from tinyfaas.systemd import Notifier
 from tinyfaas.watch import Watch
@@ -94,7 +95,8 @@ class Daemon:
         )
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
-        self._deployer = Deployer(self._registry, self._pool, config.uploads, self._forget)
+        self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
+        self._deployer = Deployer(self._registry, self._pool, self._signers, config.uploads, self._forget)
         self._gateway = Gateway(config, topics, self._ledger, presence)
         recorder = Recorder(
             config.node.name, topics, self._history, self._ledger, config.history.cut_bytes,
@@ -109,7 +111,7 @@ class Daemon:
             self._ledger, self._history,
         )  # fmt: skip
         self._admin = Admin(
-            config, topics, self._registry, self._pool, self._history, self._deployer,
+            config, topics, self._registry, self._pool, self._history, self._deployer, self._signers,
             status, self._dispatcher.redrive, self._gateway.reply_command, self._gateway.event,
         )  # fmt: skip
         self._gateway.open(
@@ -123,6 +125,7 @@ class Daemon:
         self._registry.load()
         self._ledger.restore(self._history.load())
         self._retained.load()
+        self._signers.load()
         self._deployer.sweep()
         logger.info(
             "starting", node=self._config.node.name, functions=len(self._registry), threads=self._config.threads

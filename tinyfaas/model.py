@@ -72,13 +72,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One uploaded version of a function, as the registry records it."""
+    """One uploaded version of a function, as the registry records it; `signed_by` is empty where nobody signed."""
 
     number: int
     uploaded: str
     digest: str
     environment: str
     config: Mapping[str, Any] = field(default_factory=dict)
+    signed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,16 @@ process in between has ended, and orphans go to the server.
 
 from __future__ import annotations
 
+import gc
+import importlib
+import json
+import os
+import site
+import socket
+import sys
+import traceback
+from typing import Any, NoReturn
+
 import faascell
 import faasworker
 

@@ -151,6 +151,12 @@ def _deploy(parser: Parser) -> None:
     parser.add_argument(
         "--wait", action="store_true", help="wait until it is ready; without it, until the server has taken it"
     )
+    parser.add_argument(
+        "--sign",
+        metavar="KEY",
+        default=os.environ.get("TINYFAAS_SIGN_KEY"),
+        help="sign it with this SSH key; with a .pub, by ssh-agent (default: $TINYFAAS_SIGN_KEY)",
+    )
     _plain(parser, BUILD_S)
 
 

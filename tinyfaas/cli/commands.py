@@ -61,11 +61,13 @@ def config(args: argparse.Namespace) -> int:
 
 def deploy(args: argparse.Namespace) -> int:
     """Upload a function; wait until it serves, or until the server has taken it."""
-    from tinyfaas.cli import folder, show
+    from tinyfaas.cli import folder, show, signature
     from tinyfaas.cli.progress import Progress, width_of
 
     name = args.name or folder.name_of(args.folder)
     body = folder.upload_of(args.folder)
+    if args.sign:
+        body = signature.signed(body, name, args.node or "", args.sign, args.timeout)
     progress = Progress(sys.stderr, width_of(sys.stderr))
     try:
         # The server says at once that it has taken an upload, however long the build takes then.
