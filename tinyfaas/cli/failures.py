@@ -25,6 +25,10 @@ class Unreachable(Failed):
     status = Exit.UNREACHABLE
 
 
+class Refused(Unreachable):
+    """The broker is there, and does not let us in."""
+
+
 class NoAnswer(Failed):
     """The broker has the request, and no answer came in time."""
 
