@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from tinyfaas.cli.failures import NoAnswer, Refused, Unreachable, Unusable
+from tinyfaas.cli.failures import Absent, NoAnswer, Refused, Unreachable, Unusable
 from tinyfaas.config import Mqtt
 from tinyfaas.gateway.client import Session, make_client
 from tinyfaas.protocol import encode
@@ -151,7 +151,7 @@ class _Line:
         if self._puback is None:
             return  # the answer was quicker than the acknowledgement
         if self._puback.value == _NO_SUBSCRIBER:
-            raise Unreachable(f"no tinyfaas server at {self._where}: nobody subscribes to {self._inquiry.topic}")
+            raise Absent(f"no tinyfaas server at {self._where}: nobody subscribes to {self._inquiry.topic}")
         if self._puback.is_failure:
             raise Unreachable(f"the broker at {self._where} refused the request: {_lowered(str(self._puback))}")
 

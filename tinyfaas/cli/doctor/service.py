@@ -6,8 +6,9 @@ import argparse
 import dataclasses
 import errno
 import os
+import re
+import shlex
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 
 from tinyfaas import config
@@ -15,19 +16,19 @@ from tinyfaas.cli.doctor.device import AS_ROOT, UNIT, Device, Settings
 from tinyfaas.cli.doctor.finding import Finding, fail, ok, skip, warn
 from tinyfaas.errors import ConfigError
 
-_ASKED = "LoadState,ActiveState,UnitFileState,Result,NRestarts,MainPID,User,ControlGroup,Delegate,DelegateControllers"
+_ASKED = "LoadState,ActiveState,UnitFileState,Result,NRestarts,MainPID,User,ControlGroup,Delegate,Environment,ExecStart"
 _NO_SERVICE = "not running as a service"
 _ANSWER_S = 4.0
 
 
 def here(args: argparse.Namespace, environ: Mapping[str, str]) -> Device:
-    """This device, with the settings that the running service has, and those that variables and flags override."""
+    """This device, with the settings that its service has, and what variables and flags override of them."""
     service = _unit(Device())
-    pid = service.get("MainPID", "0")
-    theirs = {name: value for name, value in _pairs(f"/proc/{pid}/environ") if name.startswith("TINYFAAS_")}
-    ours = {name: value for name, value in environ.items() if name.startswith("TINYFAAS_")}
-    file = args.config or _named(f"/proc/{pid}/cmdline") or theirs.get("TINYFAAS_CONFIG")
-    settings = _settings(Path(file) if file else None, {**theirs, **ours})
+    variables = {**_variables(Device(), service), **environ}
+    ours = {name: value for name, value in variables.items() if name.startswith("TINYFAAS_")}
+    named = re.search(r"--config[ =](\S+)", service.get("ExecStart", ""))
+    file = args.config or (named and named[1]) or ours.get("TINYFAAS_CONFIG")
+    settings = _settings(Path(file) if file else None, ours)
     mqtt = settings.mqtt
     mqtt = dataclasses.replace(mqtt, host=args.host or mqtt.host, port=args.port or mqtt.port)
     settings = dataclasses.replace(settings, config=dataclasses.replace(settings.config, mqtt=mqtt))
@@ -65,12 +66,14 @@ def delegation(device: Device) -> Finding:
     service = device.service
     if not service:
         return skip(_NO_SERVICE)
+    folder = f"/etc/systemd/system/{UNIT}.d"
+    delegate = (
+        f"sudo mkdir -p {folder} && printf '[Service]\\nDelegate=cpu memory pids\\n' |"
+        f" sudo tee {folder}/delegate.conf\nsudo systemctl daemon-reload && sudo systemctl restart {UNIT}"
+    )
     if service.get("Delegate") != "yes":
-        folder = f"/etc/systemd/system/{UNIT}.d"
         return warn(
-            f"{UNIT} has no cgroup subtree of its own: limits are held by looking at what workers use",
-            f"sudo mkdir -p {folder} && printf '[Service]\\nDelegate=cpu memory pids\\n' |"
-            f" sudo tee {folder}/delegate.conf\nsudo systemctl daemon-reload && sudo systemctl restart {UNIT}",
+            f"{UNIT} has no cgroup subtree of its own: limits are held by looking at what workers use", delegate
         )
     group = service.get("ControlGroup", "")
     controllers = device.text(f"/sys/fs/cgroup{group}/cgroup.controllers") if group else None
@@ -78,9 +81,11 @@ def delegation(device: Device) -> Finding:
         return skip(f"{UNIT} does not run, or not below cgroup v2: its controllers can't be told")
     lacking = sorted({"cpu", "memory", "pids"} - set(controllers.split()))
     if lacking:
+        there = (device.text("/sys/fs/cgroup/cgroup.controllers") or "").split()
+        withheld = set(lacking) & set(there)  # the others are not the unit's fault
         return warn(
             f"delegated, without the controllers {', '.join(lacking)}",
-            "see the check `memory cgroup`" if lacking == ["memory"] else f"Delegate=yes in {UNIT}, and cgroup v2",
+            delegate if withheld else "they are not to be had on this system: see the check `memory cgroup`",
         )
     return ok(f"delegated: {controllers}")
 
@@ -88,7 +93,7 @@ def delegation(device: Device) -> Finding:
 def answer(device: Device) -> Finding:
     """The running server answers `status`, and which mechanisms hold its limits."""
     from tinyfaas.cli.client import Inquiry, exchange
-    from tinyfaas.cli.failures import Failed
+    from tinyfaas.cli.failures import Absent, Failed, NoAnswer
     from tinyfaas.cli.show import duration
     from tinyfaas.protocol import Topics
 
@@ -108,7 +113,8 @@ def answer(device: Device) -> Finding:
     try:
         *_, heard = exchange(dataclasses.replace(mqtt, connect_timeout_s=_ANSWER_S), question)
     except (Failed, ConfigError) as error:
-        if device.service.get("ActiveState") == "active":
+        is_silent = isinstance(error, Absent | NoAnswer)
+        if is_silent and device.service.get("ActiveState") == "active":
             return fail(
                 f"{UNIT} is active, and does not answer: {error}",
                 f"see why: journalctl -u {UNIT} -n 50\nsudo systemctl restart {UNIT}",
@@ -148,19 +154,27 @@ def _flag(settings: Settings) -> str:
     return f" --config {settings.origin}" if settings.origin else ""
 
 
-def _pairs(file: str) -> list[tuple[str, str]]:
-    """The variables of a process; none where they are not ours to read."""
-    return [(name, value) for name, _, value in (word.partition("=") for word in _words(file))]
-
-
-def _named(file: str) -> str | None:
-    """The configuration that a process was started with."""
-    words = _words(file)
-    return next((after for word, after in pairwise(words) if word == "--config"), None)
-
-
-def _words(file: str) -> list[str]:
+def _variables(device: Device, service: Mapping[str, str]) -> dict[str, str]:
+    """The service's variables: those of its process where they are ours to read, else those that its unit sets."""
     try:
-        return Path(file).read_bytes().decode("utf-8", "replace").split("\0")
+        words = Path(f"/proc/{service.get('MainPID', '0')}/environ").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
+        words = _split(service.get("Environment", ""))
+    variables = dict(word.partition("=")[::2] for word in words if "=" in word)
+    # Credentials are there while the service runs; a server that does not start needs looking at most.
+    for name, source in re.findall(r"^LoadCredential=([^:\s]+):(/\S+)$", _unit_text(device, service), re.MULTILINE):
+        passed = f"/run/credentials/{UNIT}/{name}"
+        if not os.path.exists(passed):  # noqa: PTH110  (no error for a hidden folder)
+            variables = {key: source if value == passed else value for key, value in variables.items()}
+    return variables
+
+
+def _unit_text(device: Device, service: Mapping[str, str]) -> str:
+    return (device.output("systemctl", "cat", UNIT) or "") if service else ""
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
         return []
