@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyfaas import config, errors, exits, settings
+from tinyfaas.cli.doctor.checks import CHECKS as DOCTORS_CHECKS
 from tinyfaas.fields import allowed, fields_of, type_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,6 +81,11 @@ def error_codes(_root: Path) -> str:
     return _table(("`code`", "what happened"), ((f"`{kind.code}`", _line(kind.__doc__)) for kind in kinds))
 
 
+def doctor_checks(_root: Path) -> str:
+    """Every check of `tinyfaas doctor`; what is well is the docstring of its function."""
+    return _table(("check", "well when"), ((f"`{check.name}`", _line(check.look.__doc__)) for check in DOCTORS_CHECKS))
+
+
 def exit_statuses(_root: Path) -> str:
     """Every exit status; its meaning is the text that follows it in the source."""
     (listing,) = (node for node in ast.parse(_source(exits)).body if isinstance(node, ast.ClassDef))
@@ -101,6 +107,7 @@ def invariants(root: Path) -> str:
 
 
 PARTS: dict[str, Callable[[Path], str]] = {
+    "doctor-checks": doctor_checks,
     "error-codes": error_codes,
     "exit-statuses": exit_statuses,
     "function-settings": settings_of_function,

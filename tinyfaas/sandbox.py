@@ -10,7 +10,9 @@ import glob
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tinyfaas import log
 from tinyfaas import seccomp as seccomp_filter
@@ -66,7 +68,7 @@ class Sandbox:
         if mode not in ("auto", "required", "off"):
             raise ConfigError(f"sandbox: {mode!r} is none of auto, required, off")
         self.required = mode == "required"
-        self.missing = "switched off" if mode == "off" else _why_not()
+        self.missing = "switched off" if mode == "off" else why_not({})
         self.mechanism = "none" if self.missing else "bubblewrap"
         self._view = [] if self.missing else _system_view()
         off = mode == "off" or not seccomp
@@ -111,14 +113,14 @@ def _system_view() -> list[str]:
     return [*command, "--ro-bind", "/sys", "/sys", "--proc", "/proc", "--dev", "/dev"]
 
 
-def _why_not() -> str:
-    """Why there is no sandbox here; empty where there is one."""
+def why_not(account: Mapping[str, Any]) -> str:
+    """Why there is no sandbox here; empty where there is one. `account` is whose, as `subprocess` takes it."""
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed (apt install bubblewrap)"
     try:
         tried = subprocess.run(  # noqa: S603  (a fixed command)
             [*_system_view(), "--", "/bin/true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_S,
-            check=False,
+            check=False, **account,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap can't be run: {error}"
