@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from paho.mqtt.client import Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -15,6 +15,7 @@ from paho.mqtt.properties import Properties
 
 from tinyfaas.config import Mqtt
 from tinyfaas.errors import ConfigError
+from tinyfaas.gateway.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Session:
 
 
 class _Client(Client):
-    """Reads one packet at a time, as far as it is asked to.
+    """Reads one packet at a time, as far as it is asked to, and reads and writes by way of a `Stream`.
 
     paho's own way is to read as many at once as it has answers unconfirmed. Those grow while a full server does not
     read, so that each time it took more, and the bounds of what is held meant nothing.
@@ -49,6 +50,21 @@ class _Client(Client):
                 break
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def loop_write(self) -> MQTTErrorCode:
+        code = super().loop_write()
+        if isinstance(self._sock, Stream):
+            try:
+                self._sock.flush()
+            except OSError:
+                return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        return code
+
+    def want_write(self) -> bool:
+        return super().want_write() or (isinstance(self._sock, Stream) and self._sock.unsent)
+
+    def _create_socket(self) -> Any:
+        return Stream(cast("socket.socket", super()._create_socket()))  # there are no websockets here
+
 
 def make_client(settings: Mqtt, session: Session) -> Client:
     """A client that is ready for `reconnect()`; raises `ConfigError` for TLS files that can't be used."""
@@ -61,7 +77,7 @@ def make_client(settings: Mqtt, session: Session) -> Client:
         manual_ack=session.lasting,
     )
     client.connect_timeout = settings.connect_timeout_s
-    client.max_inflight_messages = 65_535  # what is in flight is bounded by whoever publishes
+    client.max_inflight_messages = 0  # no bound of paho's: what is in flight is bounded by whoever publishes
     client.on_socket_open = _without_delay
     if settings.username:
         client.username_pw_set(settings.username, settings.password or None)

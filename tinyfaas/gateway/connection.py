@@ -281,22 +281,24 @@ class Connection:
                 self._send_kept()
             # Not while the broker's word is awaited: that it took us, or that it took our answers.
             self._starved = self._up and self._has_window() and self._ledger.overfull()
-            reading = [self._wake_read] if self._paused or self._starved else [self._wake_read, sock]
+            takes = not (self._paused or self._starved)
+            reading = [self._wake_read, sock] if takes else [self._wake_read]
             writing = [sock] if self._client.want_write() else []
-            readable, writable, _ = select.select(reading, writing, [], min(_TICK_S, next_tick_s - now_s))
+            # What was read from the socket already, or stands in TLS, select can't see.
+            there = takes and getattr(sock, "pending", int)() > 0
+            wait_s = 0.0 if there else min(_TICK_S, next_tick_s - now_s)
+            readable, writable, _ = select.select(reading, writing, [], wait_s)
             if self._wake_read in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._wake_read.recv(4096)
-            if sock in readable:
-                self._read(sock)
+            if there or sock in readable:
+                self._read()
             if writable:
                 with self._sending:
                     self._client.loop_write()
 
-    def _read(self, sock: Any) -> None:
+    def _read(self) -> None:
         self._client.loop_read(_READ_AT_ONCE)
-        while getattr(sock, "pending", int)() and self._client.socket() is sock:  # TLS may hold what select can't see
-            self._client.loop_read()
         while self._later:
             self._later.popleft()()
         if self._outbox:
