@@ -143,6 +143,9 @@ class Log:
     """The server's own log, on stderr."""
 
     level: str = setting("info", "Least severity shown.", choices=("debug", "info", "warning", "error"))
+    successes_per_s: int = setting(
+        20, "Successful calls said in one second, each in a record; of those beyond it the number is said.", low=0
+    )
     format: str = setting(
         "auto", "How; auto: coloured on a terminal, else JSON lines.", choices=("auto", "terminal", "json")
     )

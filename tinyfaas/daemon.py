@@ -100,7 +100,7 @@ class Daemon:
         self._gateway = Gateway(config, topics, self._ledger, presence)
         recorder = Recorder(
             config.node.name, topics, self._history, self._ledger, config.history.cut_bytes,
-            self._registry.__contains__,
+            config.log.successes_per_s, self._registry.__contains__,
         )  # fmt: skip
         self._dispatcher = Dispatcher(
             config, topics, self._registry, self._pool, self._ledger, recorder, self._dead_letters, self._retained,

@@ -192,7 +192,7 @@ class Pool:
 
     def _give_back(self, worker: Worker) -> None:
         spec = self._current(worker.spec.name)
-        wanted = spec is not None and (worker.spec is spec or worker.spec == spec) and worker.usable()
+        wanted = spec is not None and (worker.spec is spec or worker.spec == spec) and not worker.dead
         surplus: list[Worker] = []
         with self._changing:
             self._busy.discard(worker)

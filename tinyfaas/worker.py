@@ -43,6 +43,11 @@ class Worker:
         """The process id."""
         return self.cell.pid
 
+    @property
+    def dead(self) -> bool:
+        """Whether it was ended. One that has died by itself may not be known to have."""
+        return self._dead is not None
+
     def usable(self) -> bool:
         """Whether it can be called: it lives, and nothing unasked stands in its channel. Logs what it printed since."""
         if self._dead is None:

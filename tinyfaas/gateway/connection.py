@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -31,7 +31,7 @@ from tinyfaas import log
 from tinyfaas.config import Mqtt
 from tinyfaas.delivery import Admission, Ledger, digest_of
 from tinyfaas.gateway.acks import Acknowledgements
-from tinyfaas.gateway.client import Session, make_client
+from tinyfaas.gateway.client import Packed, Received, Session, make_client
 from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.model import Answer, Request
 
@@ -72,7 +72,7 @@ class Connection:
         self._ledger = ledger
         self._handlers = handlers
         self._v5 = settings.protocol == "5"
-        self._plain = self._properties()
+        self._plain = self._properties(None)
         self._sending = threading.RLock()
         self._up = False
         self._up_since_s = 0.0
@@ -100,8 +100,8 @@ class Connection:
         self._client = make_client(settings, session)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
-        self._client.on_publish = self._on_publish
+        self._client.on_received = self._on_received
+        self._client.on_confirmed = self._on_confirmed
         # With this set paho only queues; what writes is `_flush` and the network thread, both under `_sending`.
         self._client.on_socket_register_write = lambda *_: None
         self._thread = threading.Thread(target=self._run, name=f"network-{session.client_id}", daemon=True)
@@ -222,10 +222,10 @@ class Connection:
                 self._send(request)
             self._flush()
 
-    def _properties(self, correlation: bytes | None = None) -> Properties | None:
+    def _properties(self, correlation: bytes | None) -> Properties | None:
         if not self._v5:
             return None
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties = Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = "application/json"
         if correlation is not None:
             properties.CorrelationData = correlation
@@ -359,11 +359,11 @@ class Connection:
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._reason = str(reason)
 
-    def _on_publish(self, *_: Any) -> None:
+    def _on_confirmed(self) -> None:
         # Several threads come here without a common lock; a count never loses a step as `+= 1` would.
         self._confirmed = next(self._confirming)
 
-    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+    def _on_received(self, message: Received) -> None:
         try:
             request = self._request(message)
             admission, held = self._ledger.admit(request)
@@ -389,16 +389,15 @@ class Connection:
                 self._publish_answer(request, answer)
                 self._flush()
 
-    def _request(self, message: MQTTMessage) -> Request:
+    def _request(self, message: Received) -> Request:
         properties, now_s = message.properties, time.monotonic()
-        payload = bytes(message.payload)
         correlation = getattr(properties, "CorrelationData", None)
         expiry_s = getattr(properties, "MessageExpiryInterval", None)
         return Request(
             topic=message.topic,
-            payload=payload,
-            qos=min(message.qos, 1),
-            mid=message.mid if message.qos else 0,
+            payload=message.payload,
+            qos=message.qos,
+            mid=message.mid,
             dup=message.dup,
             retain=message.retain,
             epoch=self._epoch,
@@ -406,5 +405,5 @@ class Connection:
             expires_s=None if expiry_s is None else now_s + expiry_s,
             response_topic=getattr(properties, "ResponseTopic", ""),
             correlation=correlation,
-            digest=digest_of(message.topic, payload, correlation) if message.qos else 0,
+            digest=digest_of(message.topic, message.payload, correlation) if message.qos else 0,
         )
