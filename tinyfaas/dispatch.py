@@ -41,6 +41,7 @@ _LONGEST_PAUSE_S = 60.0
 Reply = Callable[[Request, Answer | None], None]
 Publish = Callable[[str, bytes], None]
 _STUCK_SLACK_S = 10.0
+_SPARE = 1  # while one thread records and answers a call, another may start the next
 _SILENCE = Answer("", b"")
 
 
@@ -78,12 +79,12 @@ class Dispatcher:
         self._id_prefix = secrets.token_hex(4)
         self._id_number = 0
         self._numbering = threading.Lock()
-        self._queue: FairQueue[Request] = FairQueue(self._cap)
+        self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads)
         self._stopping = threading.Event()
         self._due_s: dict[str, float] = {}
         self._threads = [
             threading.Thread(target=self._serve, name=f"dispatch-{number}", daemon=True)
-            for number in range(config.threads)
+            for number in range(config.threads + _SPARE)
         ]
 
     def start(self) -> None:
@@ -151,40 +152,49 @@ class Dispatcher:
         spec = self._registry.get_spec(function)
         if spec is None:
             return 1
-        return spec.limits.concurrency or max(1, len(self._threads) - 1)
+        return spec.limits.concurrency or max(1, self._config.threads - 1)
 
     def _serve(self) -> None:
-        finished: str | None = None
-        while (taken := self._queue.take(finished)) is not None:
-            finished, request = taken
+        while (taken := self._queue.take()) is not None:
+            key, request = taken
             try:
-                self._reply(request, self._answer(request))
+                self._reply(request, self._answer(request, key))
             except Exception:
-                logger.exception("dispatch_failed", function=finished)
+                logger.exception("dispatch_failed", function=key)
             finally:
                 self._due_s.pop(threading.current_thread().name, None)
 
-    def _answer(self, request: Request) -> Answer | None:
+    def _answer(self, request: Request, key: str) -> Answer | None:
         """The one outcome of a request, recorded and ready to be published; None to leave it to the broker."""
-        if self._ledger.was_answered(request) and (answer := self.answer_again(request)) is not None:
-            return answer
         invocation = self._begin(request)
         try:
-            payload = self._prepare(invocation)
-            if payload is None:
-                return _SILENCE
-            assert invocation.spec is not None
-            outcome: Result | Failure = self._run(invocation, invocation.spec, payload)
-        except Failure as failure:
-            outcome = failure
-        except Exception:
-            logger.exception("invocation_internal_error", function=request.function, invocation_id=invocation.id)
-            outcome = Internal("a fault of the server's own; its log tells more")
+            if self._ledger.was_answered(request) and (answer := self.answer_again(request)) is not None:
+                return answer
+            outcome = self._outcome(invocation)
+        finally:
+            self._queue.done(key)  # while this thread records and replies, another may run the next
+        if outcome is None:
+            return _SILENCE
         if self._stopping.is_set() and request.mid and isinstance(outcome, Failure) and outcome.code in _CUT_SHORT:
             return None
         answer = self._recorder.answer(invocation, outcome)
         self._conclude(invocation, outcome, answer)
         return answer
+
+    def _outcome(self, invocation: Invocation) -> Result | Failure | None:
+        """What comes of an invocation; None to ignore it."""
+        try:
+            payload = self._prepare(invocation)
+            if payload is None:
+                return None
+            assert invocation.spec is not None
+            return self._run(invocation, invocation.spec, payload)
+        except Failure as failure:
+            return failure
+        except Exception:
+            function = invocation.request.function
+            logger.exception("invocation_internal_error", function=function, invocation_id=invocation.id)
+            return Internal("a fault of the server's own; its log tells more")
 
     def _run(self, invocation: Invocation, spec: FunctionSpec, payload: bytes) -> Result:
         """Call the function, again where its settings say so; raises the last `Failure`.

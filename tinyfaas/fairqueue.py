@@ -1,10 +1,12 @@
 """A queue per key, with the keys taking turns: a flood on one key delays the others by one item at most.
 
-`cap(key)` says how many items of a key may be out at once; what is beyond waits without holding up other keys.
+`cap(key)` says how many items of a key may be out at once; what is beyond waits without holding up other keys. `most`
+items may be out in all.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,8 +18,10 @@ T = TypeVar("T")
 class FairQueue(Generic[T]):
     """Many producers, many consumers. Unbounded by itself: whoever submits has checked the bounds."""
 
-    def __init__(self, cap: Callable[[str], int]) -> None:
+    def __init__(self, cap: Callable[[str], int], most: int = sys.maxsize) -> None:
         self._cap = cap
+        self._most = most
+        self._total = 0
         self._waiting: dict[str, deque[T]] = {}
         self._out: dict[str, int] = {}
         self._turns: deque[str] = deque()
@@ -47,7 +51,7 @@ class FairQueue(Generic[T]):
                     finished = None
                 if self._closed:
                     return None
-                if self._turns:
+                if self._turns and self._total < self._most:
                     taken = self._pop()
                     self._wake()
                     return taken
@@ -88,6 +92,7 @@ class FairQueue(Generic[T]):
         self._has_turn.discard(key)
         waiting = self._waiting[key]
         item = waiting.popleft()
+        self._total += 1
         self._out[key] = self._out.get(key, 0) + 1
         if waiting:
             self._offer(key)
@@ -97,6 +102,7 @@ class FairQueue(Generic[T]):
 
     def _finish(self, key: str) -> None:
         left = self._out[key] - 1
+        self._total -= 1
         if left:
             self._out[key] = left
         else:
@@ -111,5 +117,5 @@ class FairQueue(Generic[T]):
 
     def _wake(self) -> None:
         """Wake one consumer if there is something to take."""
-        if self._turns and self._idle:
+        if self._turns and self._idle and self._total < self._most:
             self._idle.pop().release()
