@@ -79,6 +79,7 @@ class Dispatcher:
         self._id_prefix = secrets.token_hex(4)
         self._id_number = 0
         self._numbering = threading.Lock()
+        self._most_of_one = max(1, config.threads - 1)
         self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads)
         self._stopping = threading.Event()
         self._due_s: dict[str, float] = {}
@@ -152,7 +153,7 @@ class Dispatcher:
         spec = self._registry.get_spec(function)
         if spec is None:
             return 1
-        return spec.limits.concurrency or max(1, self._config.threads - 1)
+        return spec.limits.concurrency or self._most_of_one
 
     def _serve(self) -> None:
         while (taken := self._queue.take()) is not None:
