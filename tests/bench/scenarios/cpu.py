@@ -15,6 +15,7 @@ from tests.bench.progress import say
 from tests.bench.stage import Rounds, Stage, p, ratio, throughput
 
 _STEPS = 300_000
+_ALONE = 60  # times that, for a bare process
 _NAP_S = 0.05
 
 
@@ -32,7 +33,7 @@ def run(stage: Stage) -> None:
 
 def _cores(stage: Stage, count: Contestant, cores: int) -> None:
     say(f"CPU-bound on 1 and on {cores} cores")
-    rounds, duration_s = (2, 3.0) if stage.quick else (4, 5.0)
+    rounds, duration_s = (2, 2.0) if stage.quick else (4, 5.0)
     rows = []
     stage.load(count, in_flight=cores, count=2 * cores)  # its workers are warm then
     one: Rounds = []
@@ -41,7 +42,7 @@ def _cores(stage: Stage, count: Contestant, cores: int) -> None:
     for _ in range(rounds):
         one.append(stage.load(count, in_flight=1, duration_s=duration_s))
         all_cores.append(stage.load(count, in_flight=cores, duration_s=duration_s))
-        machine.append(cores * stage.floors.burn_s(1, 60, _STEPS) / stage.floors.burn_s(cores, 60, _STEPS))
+        machine.append(cores * stage.floors.burn_s(1, _ALONE, _STEPS) / stage.floors.burn_s(cores, _ALONE, _STEPS))
     stage.findings.judge(
         f"CPU-bound, {cores} cores against one (floor: bare processes)", times(middle(machine)),
         times(_gain(one, all_cores)), _gain(one, all_cores), "≥", 0.95 * cores, "×",

@@ -24,7 +24,7 @@ def run(stage: Stage) -> None:
         client.deploy("flood-one", BURN)
         quiet = server.contestant("quiet")
         # Once a second; the quick run has not the time, and asks more often.
-        load = {"rate": 5.0, "duration_s": 8.0} if stage.quick else {"rate": 1.0, "duration_s": 100.0}
+        load = {"rate": 5.0, "duration_s": 6.0} if stage.quick else {"rate": 1.0, "duration_s": 100.0}
         alone = stage.load(quiet, **load)
         flooded = _beside(stage, quiet, server.contestant("flood"), load)
         rows = [("alone", alone), ("flooded, each call on all cores", flooded)]

@@ -31,7 +31,7 @@ def run(stage: Stage) -> None:
             field.append(replace(server.contestant(name_of(0)), name=name))
             stage.load(field[-1], count=200)  # its worker is warm then
             resident[name] = memory(server.pid).rss
-        outcomes = stage.alternate(field, 3 if stage.quick else 7, duration_s=1.5)
+        outcomes = stage.alternate(field, 2 if stage.quick else 7, duration_s=1.5)
     first, last = outcomes[field[0].name], outcomes[field[-1].name]
     p50 = ratio([each.percentile_s(50) for each in last], [each.percentile_s(50) for each in first])
     stage.findings.judge(
