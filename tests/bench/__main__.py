@@ -6,14 +6,13 @@ A target that is missed, and a scenario that fails, are told and end nothing: th
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.conditions import conditions
+from tests.bench.conditions import conditions, conditions_after
 from tests.bench.findings import Findings, read_findings
 from tests.bench.peers import CACHE
 from tests.bench.progress import say
@@ -69,7 +68,7 @@ def _measure(arguments: argparse.Namespace) -> Findings:
             except Exception as error:  # noqa: BLE001  (the others are measured all the same)
                 traceback.print_exc()
                 stage.findings.complaints.append(f"{name} was cut short: {type(error).__name__}: {error}"[:300])
-        stage.findings.conditions["load average at the end"] = f"{os.getloadavg()[0]:.2f}"
+        stage.findings.conditions |= conditions_after(stage)
         return stage.findings
     finally:
         bench.clear()

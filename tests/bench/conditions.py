@@ -29,6 +29,12 @@ def conditions(stage: Stage) -> dict[str, str]:
         "way of measuring": "quick" if stage.quick else "full",
         **_mechanisms(stage),
     }
+    return {name: value for name, value in found.items() if value}
+
+
+def conditions_after(stage: Stage) -> dict[str, str]:
+    """What is known only at the end: the peers may have been installed meanwhile."""
+    found = {"load average at the end": f"{os.getloadavg()[0]:.2f}"}
     if stage.with_peers:
         found |= {
             "Node": _said("node", "--version"),

@@ -30,7 +30,7 @@ class Job:
     warmup_s: float = 0.5
     duration_s: float = 2.0
     count: int = 0
-    patience_s: float = 10.0  # without any answer, after which the rest is lost
+    patience_s: float = 40.0  # without any answer, after which the rest is lost; longer than a call may take
     linger_s: float = 0.1  # for answers that come twice
 
     def to_json(self) -> bytes:

@@ -20,7 +20,8 @@ def throughput(curves: dict[str, list[tuple[float, float]]], caption: str, file:
     figure, axes = pyplot.subplots(figsize=_SIZE_INCHES, layout="constrained")
     for name, points in curves.items():
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="requests in flight", ylabel="answers per second", title=caption)
+    axes.set(yscale="log", xlabel="requests in flight", ylabel="answers per second", title=caption)
+    axes.set_xscale("log", base=2)
     levels = sorted({level for points in curves.values() for level, _ in points})
     axes.set_xticks(levels, [f"{level:g}" for level in levels])
     axes.minorticks_off()

@@ -71,7 +71,7 @@ def _section(table: Table) -> str:
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [
-        f"| {' | '.join(cell.replace('|', '/') for cell in row)} |".replace("|  |", "| |") for row in (head, *rows)
+        "|" + "|".join(f" {cell.replace('|', '/')} " if cell else " " for cell in row) + "|" for row in (head, *rows)
     ]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:], ""])
 

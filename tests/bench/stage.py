@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,14 @@ from tests.bench.contestants import Contestant
 from tests.bench.findings import Findings
 from tests.bench.floors import Floors
 from tests.bench.jobs import Outcome, middle
+from tests.bench.peers import CACHE
 from tests.bench.progress import say
 from tests.bench.served import MeasuredServer
 from tests.harness.bench import Grounds
 from tests.harness.broker import Broker
 from tests.harness.client import Client
 
+LOGS = CACHE / "logs"  # of servers something went wrong with
 Rounds = list[Outcome]
 
 
@@ -30,6 +33,7 @@ class Stage:
         self.with_peers = with_peers
         self.floors = Floors(grounds.installation, grounds.account)
         self.findings = Findings()
+        LOGS.mkdir(parents=True, exist_ok=True)
 
     @property
     def port(self) -> int:
@@ -44,9 +48,12 @@ class Stage:
         grounds = self.grounds
         home = home or grounds.new_folder("home")
         server = MeasuredServer(grounds.installation, grounds.account, grounds.fence, home, self.broker, settings)
+        complaints = len(self.findings.complaints)
         try:
             yield server.start() if started else server
         finally:
+            if len(self.findings.complaints) > complaints:
+                shutil.copy(server.log_file, LOGS)  # whoever wonders can read what it said
             server.close()
 
     def client(self, base: str = "faas") -> Client:

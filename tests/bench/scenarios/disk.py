@@ -40,5 +40,5 @@ def run(stage: Stage) -> None:
 def _per_call(stage: Stage, contestant: Contestant, pid: int, folder: Path, calls: int) -> tuple[float, float]:
     stage.load(contestant, count=50)
     grown, written = stored_bytes(folder), written_bytes(pid)
-    stage.load(contestant, in_flight=8, count=calls)
-    return (stored_bytes(folder) - grown) / calls, (written_bytes(pid) - written) / calls
+    answered = stage.load(contestant, in_flight=8, count=calls).answered
+    return (stored_bytes(folder) - grown) / answered, (written_bytes(pid) - written) / answered

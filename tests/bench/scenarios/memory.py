@@ -17,9 +17,10 @@ _CALLS = 100_000
 def run(stage: Stage) -> None:
     """RSS of the server's own process; PSS of all that belongs to it, so that shared pages count once."""
     say("memory")
-    rows = _idle(stage)
+    bare = stage.floors.interpreter()
+    rows = [*_idle(stage), _row("floor: one bare interpreter more", bare)]
     for mode, where in (("auto", "in the sandbox"), ("off", "without sandbox")):
-        rows += _workers(stage, mode, where)
+        rows += _workers(stage, mode, where, bare)
     if not stage.quick:
         rows += _after_calls(stage)
     stage.findings.table(
@@ -52,9 +53,8 @@ def _idle(stage: Stage) -> list[tuple[str, ...]]:
     ]
 
 
-def _workers(stage: Stage, mode: str, where: str) -> list[tuple[str, ...]]:
+def _workers(stage: Stage, mode: str, where: str, bare: Memory) -> list[tuple[str, ...]]:
     """Of one function, so many at once as are asked: what the last ones add is the price of one."""
-    bare = stage.floors.interpreter()
     found: dict[int, Memory] = {}
     with stage.server({"sandbox_mode": mode, "workers": _MOST_WORKERS}) as server, stage.client() as client:
         client.deploy("sleep", SLEEP, config={"concurrency": _MOST_WORKERS})
@@ -74,7 +74,6 @@ def _workers(stage: Stage, mode: str, where: str) -> list[tuple[str, ...]]:
             for count, each in found.items()
         ),
         (f"each further warm worker, {where}", mb((found[most].rss - found[least].rss) / (most - least)), mb(each)),
-        _row("floor: one bare interpreter more", bare),
     ]
 
 
