@@ -33,7 +33,8 @@ class Stage:
         self.with_peers = with_peers
         self.floors = Floors(grounds.installation, grounds.account)
         self.findings = Findings()
-        LOGS.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(LOGS, ignore_errors=True)
+        LOGS.mkdir(parents=True)
 
     @property
     def port(self) -> int:
