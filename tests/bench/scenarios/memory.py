@@ -30,7 +30,12 @@ def run(stage: Stage) -> None:
 
 def _idle(stage: Stage) -> list[tuple[str, ...]]:
     packages = stage.floors.packages()
-    with stage.server() as server:
+    with stage.server({"pool_idle_s": 1}) as server, stage.client() as client:
+        steady_memory(server.pid)
+        fresh = memory(server.pid)
+        client.deploy("echo", ECHO)
+        client.call("echo")
+        server.wait_cold(client, "echo")  # what it has started for its functions is there, and no worker is
         everything = steady_memory(server.pid)
         own = memory(server.pid)
         others = [(f"beside it: `{command(pid)}`", memory(pid)) for pid in tree(server.pid)[1:]]
@@ -47,7 +52,8 @@ def _idle(stage: Stage) -> list[tuple[str, ...]]:
     )
     return [
         _row("floor: an interpreter with the four packages", packages),
-        _row("server, idle", own),
+        _row("server, freshly started", fresh),
+        _row("server, idle, with one function and no worker", own),
         *(_row(name, each) for name, each in others),
         _row("all of it", everything),
     ]
