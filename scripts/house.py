@@ -38,7 +38,7 @@ FLOORS = (
         "environments",
         "worker",
     ),
-    ("pool", "watch", "delivery", "recorder", "deploy"),
+    ("pool", "warmth", "watch", "delivery", "recorder", "deploy"),
     ("dispatch", "admin"),
     ("gateway",),
     ("status", "daemon"),

@@ -83,6 +83,9 @@ class Pool:
 
     idle_s: float = setting(300.0, "Seconds after which an idle worker is ended.", low=1.0)
     max_idle: int = setting(16, "Idle workers kept over all functions; the longest idle goes first.", low=0, high=1024)
+    min_available_mb: int = setting(
+        48, "Memory in MiB that shall be available on the device; with less, idle workers are ended.", low=0
+    )
     start_timeout_s: float = setting(
         30.0, "Seconds a worker may take to start and import its function.", low=0.5, high=3600.0
     )

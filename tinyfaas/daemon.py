@@ -39,6 +39,7 @@ from tinyfaas.sandbox import Sandbox
 from tinyfaas.signing import Signers
 from tinyfaas.status import Status
 from tinyfaas.systemd import Notifier
+from tinyfaas.warmth import Warmth
 from tinyfaas.watch import Watch
 
 logger = log.get("daemon")
@@ -88,11 +89,12 @@ class Daemon:
         self._delegation = Delegation()
         self._forks = ForkServer()
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
-        cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
-        self._pool = Pool(config.pool, cells, self._registry.get_spec)
+        self._cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
+        self._pool = Pool(config.pool, self._cells, self._registry.get_spec)
         self._watch_over = Watch(
             self._pool.busy, self._pool.everyone, rations_cpu="cpu" not in self._delegation.controllers
         )
+        self._warmth = Warmth(self._pool, self._registry.specs)
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
         self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
@@ -133,8 +135,10 @@ class Daemon:
         family.adopt_orphans()
         self._delegation.sweep()
         self._forks.start()
+        self._cells.try_out()
         self._say_sandbox()
         self._watch_over.start()
+        self._warmth.start()
         self._dispatcher.start()
         self._admin.start()
         self._gateway.start()
@@ -197,6 +201,7 @@ class Daemon:
         self._notifier.stopping()
         deadline_s = time.monotonic() + self._config.drain_s
         self._gateway.pause()  # first: what is not taken now stays with the broker
+        self._warmth.stop()
         self._dispatcher.stop(deadline_s)  # answers still go out
         self._admin.stop(deadline_s)
         self._gateway.stop()  # only now, because the answers went this way

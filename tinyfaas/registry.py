@@ -102,6 +102,10 @@ class Registry:
         """What a worker needs to serve a function, or None."""
         return self._specs.get(name)
 
+    def specs(self) -> list[FunctionSpec]:
+        """What serves each function now."""
+        return list(self._specs.values())
+
     def get(self, name: str) -> Record | None:
         """A function's record, or None."""
         return self._records.get(name)

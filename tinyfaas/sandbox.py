@@ -79,6 +79,14 @@ class Sandbox:
         """Whether functions may not run because there is no sandbox and one is required."""
         return self.required and bool(self.missing)
 
+    def give_up(self, reason: str) -> None:
+        """There is none after all."""
+        self.missing, self.mechanism = reason, "none"
+
+    def empty(self) -> list[str]:
+        """The command that makes a cell for nobody."""
+        return [*self._view]
+
     def command(self, spec: FunctionSpec) -> list[str]:
         """The command that makes a function's cell, but for the program that keeps it."""
         environment = spec.python.parent.parent
