@@ -52,11 +52,12 @@ class ServerClient(Client):
     It reads one packet at a time, as far as it is asked to. paho's own way is to read as many at once as it has answers
     unconfirmed; those grow while a full server does not read, so that each time it took more, and the bounds of what is
     held meant nothing. It reads and writes by way of a `Stream`. And of what comes, it hands on the two kinds of packet
-    that come for each invocation by a short way, `on_received` and `on_confirmed`; paho sees to all others.
+    that come for each invocation by a short way, where `on_received` and `on_confirmed` are set; paho sees to all
+    others.
     """
 
-    on_received: Callable[[Received], None]
-    on_confirmed: Callable[[], None]
+    on_received: Callable[[Received], None] | None = None
+    on_confirmed: Callable[[], None] | None = None
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Read so many packets, if there are."""
@@ -89,7 +90,7 @@ class ServerClient(Client):
         qos, v5 = flags >> 1 & 3, self._protocol == MQTTv5
         end = 2 + int.from_bytes(packet[:2], "big")
         begin = end + (2 if qos else 0)  # of the properties
-        if qos > 1 or begin + v5 > len(packet):
+        if self.on_received is None or qos > 1 or begin + v5 > len(packet):
             return super()._handle_publish()
         properties = None
         if v5 and packet[begin]:
@@ -103,6 +104,8 @@ class ServerClient(Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
+        if self.on_confirmed is None:
+            return super()._handle_pubackcomp(cmd)
         with self._out_message_mutex:
             if self._out_messages.pop(int.from_bytes(self._in_packet["packet"][:2], "big"), None) is None:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
