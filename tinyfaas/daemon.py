@@ -166,7 +166,7 @@ class Daemon:
         refused, next_refused_s = 0, 0.0
         feed_every_s = self._notifier.watchdog_s / 3 or _TICK_S
         while not self._stop:
-            self._gateway.wait_changed(min(_TICK_S, feed_every_s))
+            self._gateway.wait_changed(max(0.0, min(_TICK_S, next_feed_s - time.monotonic())))
             self._pulse.beat()
             self._gateway.announce()
             if self._reload:
@@ -185,7 +185,7 @@ class Daemon:
             log.flush()
             self._notifier.status(self._line())
             if time.monotonic() >= next_feed_s:
-                next_feed_s = time.monotonic() + feed_every_s - _TICK_S / 4
+                next_feed_s = time.monotonic() + feed_every_s
                 self._feed_watchdog()
 
     def _feed_watchdog(self) -> None:

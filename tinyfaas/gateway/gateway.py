@@ -111,7 +111,7 @@ class Gateway:
             self._woken.get(timeout=timeout_s)
 
     def wake(self) -> None:
-        """Wake who waits for a change. Also a signal handler may call this, unlike an `Event`, whose lock it may hold."""
+        """Wake who waits for a change. A signal handler may call this; an `Event`'s lock could be its own thread's."""
         self._woken.put(None)
 
     def announce(self) -> None:
