@@ -30,6 +30,7 @@ from tinyfaas.protocol import (
     parse_object,
     take_back_response_topic,
 )
+from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
@@ -82,16 +83,21 @@ class Dispatcher:
         self._most_of_one = max(1, config.threads - 1)
         self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads)
         self._stopping = threading.Event()
-        self._due_s: dict[str, float] = {}
+        names = [f"dispatch-{number}" for number in range(config.threads + _SPARE)]
+        self._pulses = {name: Pulse(name) for name in names}
         self._threads = [
-            threading.Thread(target=self._serve, name=f"dispatch-{number}", daemon=True)
-            for number in range(config.threads + _SPARE)
+            threading.Thread(target=self._serve, args=(pulse,), name=name, daemon=True)
+            for name, pulse in self._pulses.items()
         ]
 
     def start(self) -> None:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+
+    def reload(self, config: Config) -> None:
+        """Go by another configuration from the next request on."""
+        self._config = config
 
     def submit(self, request: Request) -> None:
         """Queue a request for its function; never waits. Unknown functions share one queue."""
@@ -140,13 +146,13 @@ class Dispatcher:
         """Requests that run."""
         return self._queue.out()
 
-    def stuck(self) -> list[str]:
-        """Threads that are past the longest time their call may take, and threads that have died."""
-        now_s = time.monotonic()
-        overdue = [name for name, due_s in list(self._due_s.items()) if now_s > due_s]
-        if self._stopping.is_set():
-            return overdue
-        return overdue + [each.name for each in self._threads if not each.is_alive()]
+    def stuck(self, within_s: float) -> list[str]:
+        """Threads that have died, or have shown no life within this time or the longest that their call may take."""
+        return [
+            each.name
+            for each in self._threads
+            if self._pulses[each.name].late(within_s) or not (each.is_alive() or self._stopping.is_set())
+        ]
 
     def _cap(self, function: str) -> int:
         """How many threads a function may hold at once."""
@@ -155,15 +161,17 @@ class Dispatcher:
             return 1
         return spec.limits.concurrency or self._most_of_one
 
-    def _serve(self) -> None:
-        while (taken := self._queue.take()) is not None:
+    def _serve(self, pulse: Pulse) -> None:
+        while (taken := self._queue.take(while_idle=pulse.beat)) is not None:
             key, request = taken
+            pulse.beat()
             try:
                 self._reply(request, self._answer(request, key))
             except Exception:
                 logger.exception("dispatch_failed", function=key)
             finally:
-                self._due_s.pop(threading.current_thread().name, None)
+                log.about()
+                pulse.beat()
 
     def _answer(self, request: Request, key: str) -> Answer | None:
         """The one outcome of a request, recorded and ready to be published; None to leave it to the broker."""
@@ -189,6 +197,7 @@ class Dispatcher:
             if payload is None:
                 return None
             assert invocation.spec is not None
+            log.about(request_id=invocation.request_id or invocation.id)
             return self._run(invocation, invocation.spec, payload)
         except Failure as failure:
             return failure
@@ -204,8 +213,9 @@ class Dispatcher:
         """
         longest_s = spec.limits.timeout_s + self._config.pool.start_timeout_s + _STUCK_SLACK_S
         pause_s = spec.retry.backoff_s
+        pulse = self._pulses[threading.current_thread().name]
         while True:
-            self._due_s[threading.current_thread().name] = time.monotonic() + longest_s + pause_s
+            pulse.allow(longest_s + pause_s)
             try:
                 return self._pool.run(spec, invocation.id, payload)
             except Failure as failure:

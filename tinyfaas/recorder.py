@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from tinyfaas import log
+from tinyfaas.allowance import Allowance
 from tinyfaas.delivery import Ledger
 from tinyfaas.errors import BadRequest, Failure
 from tinyfaas.history import History
@@ -28,8 +28,8 @@ class Recorder:
     """
 
     def __init__(
-        self, node: str, topics: Topics, history: History, ledger: Ledger, cut_bytes: int, successes_per_s: int,
-        known: Callable[[str], bool],
+        self, node: str, topics: Topics, history: History, ledger: Ledger, cut_bytes: int, known: Callable[[str], bool],
+        successes_per_s: float,
     ) -> None:  # fmt: skip
         self._node_json = encode(node)
         self._known = known
@@ -37,7 +37,18 @@ class Recorder:
         self._history = history
         self._ledger = ledger
         self._cut_bytes = cut_bytes
-        self._log = _Log(successes_per_s)
+        self._shown = Allowance(successes_per_s)
+        self._unshown = 0
+
+    def reload(self, successes_per_s: float) -> None:
+        """Show so many successes a second in the log from now on."""
+        self._shown.per_s = successes_per_s
+
+    def say_unshown(self) -> None:
+        """Log how many successes were not logged one by one; called now and then."""
+        if self._unshown:
+            count, self._unshown = self._unshown, 0
+            logger.info("successes_unshown", count=count)
 
     def arguments(self, body: dict[str, object]) -> bytes:
         """What the history keeps of a request's arguments, as further keys of its record. Raises `BadRequest`."""
@@ -58,7 +69,7 @@ class Recorder:
         if invocation.spec is not None and self._known(invocation.request.function):
             self._record(invocation, outcome, payload, head, tail)
         self._ledger.note_answered(invocation.request)
-        self._log.outcome(invocation, outcome, ended_s)
+        self._log(invocation, outcome, ended_s)
         return self.addressed(invocation.request, payload, failed=isinstance(outcome, Failure))
 
     def refusal(self, invocation: Invocation, failure: Failure) -> Answer:
@@ -87,6 +98,20 @@ class Recorder:
         if request.mid:
             line += b',"delivery":"%s"' % self._ledger.key(request).encode()
         self._history.append(request.function, line + b"}", failed=isinstance(outcome, Failure))
+
+    def _log(self, invocation: Invocation, outcome: Outcome, ended_s: float) -> None:
+        failed = {"code": outcome.code, "error": outcome.message} if isinstance(outcome, Failure) else {}
+        if failed:
+            say = logger.warning
+        elif self._shown.take():
+            say = logger.info
+        else:  # a journal that wrote thousands a second would wear out the card
+            self._unshown += 1
+            say = logger.debug
+        version = {"version": invocation.spec.version} if invocation.spec else {}
+        say("invocation_done", function=invocation.request.function, invocation_id=invocation.id,
+            request_id=invocation.request_id or invocation.id,
+            duration_ms=round((ended_s - invocation.started_s) * 1000, 2), **version, **failed)  # fmt: skip
 
     def _head(self, invocation: Invocation) -> bytes:
         spec, request_id = invocation.spec, invocation.request_id or invocation.id
@@ -119,32 +144,3 @@ def _tail(invocation: Invocation, outcome: Outcome, ended_s: float) -> bytes:
         b"true" if outcome.cold else b"false",
     )  # fmt: skip
     return text + b',"attempts":%d' % invocation.attempts if invocation.attempts > 1 else text
-
-
-class _Log:
-    """One record for each outcome. Of successes, only so many a second are said; of the others, how many there were."""
-
-    def __init__(self, successes_per_s: int) -> None:
-        self._most = successes_per_s
-        self._second, self._said, self._unsaid = 0, 0, 0
-
-    def outcome(self, invocation: Invocation, outcome: Outcome, ended_s: float) -> None:
-        if isinstance(outcome, Failure):
-            self._say(logger.warning, invocation, ended_s, code=outcome.code, error=outcome.message)
-        elif self._has_room(int(ended_s)):
-            self._say(logger.info, invocation, ended_s)
-        else:
-            self._unsaid += 1  # a torn count by two threads is no harm here
-
-    def _has_room(self, second: int) -> bool:
-        if second != self._second:
-            if self._unsaid:
-                logger.info("invocations_unsaid", successes=self._unsaid)
-            self._second, self._said, self._unsaid = second, 0, 0
-        self._said += 1
-        return self._said <= self._most
-
-    def _say(self, say: Callable[..., Any], invocation: Invocation, ended_s: float, **failed: str) -> None:
-        say("invocation_done", function=invocation.request.function, invocation_id=invocation.id,
-            request_id=invocation.request_id or invocation.id,
-            duration_ms=round((ended_s - invocation.started_s) * 1000, 2), **failed)  # fmt: skip

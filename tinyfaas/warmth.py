@@ -30,7 +30,8 @@ class Warmth:
     def stop(self) -> None:
         """Look no more; a worker that is just starting is waited for, but not for long."""
         self._stopping.set()
-        self._thread.join(1.0)
+        if self._thread.is_alive():
+            self._thread.join(1.0)
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):

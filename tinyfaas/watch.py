@@ -17,6 +17,7 @@ from tinyfaas.cell import Cell
 from tinyfaas.errors import Crashed, Failure, OutOfMemory
 from tinyfaas.files import size_of
 from tinyfaas.processes import Usage
+from tinyfaas.pulse import Pulse
 from tinyfaas.sandbox import PRIVATE
 from tinyfaas.worker import Worker
 
@@ -54,15 +55,18 @@ class Watch:
         self._rations_cpu = rations_cpu
         self._rations: WeakKeyDictionary[Worker, Ration] = WeakKeyDictionary()
         self._stopping = threading.Event()
+        self._pulse = Pulse("watch")
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
         """Start looking."""
         self._thread.start()
 
-    def dead(self) -> list[str]:
-        """Its name, if the thread has died."""
-        return [] if self._thread.is_alive() or self._stopping.is_set() else [self._thread.name]
+    def stuck(self, within_s: float) -> list[str]:
+        """Its name, if the thread has died or shown no life within this time."""
+        if self._stopping.is_set() or (self._thread.is_alive() and not self._pulse.late(within_s)):
+            return []
+        return [self._pulse.name]
 
     def stop(self) -> None:
         """Look no more."""
@@ -72,6 +76,7 @@ class Watch:
     def _run(self) -> None:
         next_all_s, pause_s = 0.0, _EVERY_S
         while not self._stopping.wait(pause_s):
+            self._pulse.beat()
             now_s = time.monotonic()
             thoroughly = now_s >= next_all_s
             if thoroughly:
