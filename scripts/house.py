@@ -27,6 +27,7 @@ FLOORS = (
         "fairqueue",
         "output",
         "processes",
+        "cgroups",
         "sandbox",
         "family",
         "environments",

@@ -21,6 +21,9 @@ class Limits:
     concurrency: int = setting(0, "Calls that may run at once; 0: all dispatch threads but one.", low=0, high=256)
     max_payload_bytes: int = setting(1_048_576, "Largest request in bytes.", low=64, high=268_435_455)
     memory_mb: int = setting(128, "Memory in MiB that its processes may use, /tmp included.", low=16, high=65536)
+    cpu_percent: int = setting(
+        0, "CPU time in percent of one core that its processes may use together; 0: no limit.", low=0, high=25600
+    )
     max_processes: int = setting(64, "Processes and threads it may have at once.", low=2, high=4096)
     max_open_files: int = setting(256, "Files and sockets one of its processes may have open.", low=16, high=65536)
     max_disk_mb: int = setting(64, "Size in MiB of its own folder, and of each file.", low=1, high=65536)
