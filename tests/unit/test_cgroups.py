@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import signal
@@ -23,6 +22,7 @@ from tinyfaas.model import Limits
 
 LIMITS = Limits(memory_mb=32, max_processes=8, cpu_percent=50)
 MARK = "user.delegate"
+NOBODY_ELSE = 64_999
 _numbers = itertools.count(1)
 
 
@@ -58,10 +58,10 @@ class Unit:
 
     def clear(self) -> None:
         """End everything."""
+        Group(self.path).remove()
         for process in self.processes:
             process.kill()
             process.communicate()
-        Group(self.path).remove()
 
 
 @pytest.fixture
@@ -137,33 +137,34 @@ def test_all_controllers_that_are_offered_are_handed_on(unit: Unit) -> None:
 
 
 def test_an_unprivileged_server_divides_what_was_given_to_it(bare_unit: Unit, grounds: Grounds) -> None:
-    account, bare = unprivileged(), bare_unit.path
-    for path in (bare, bare / "cgroup.procs", bare / "cgroup.subtree_control"):
-        account.own(path)
-    script = f"""
-import subprocess, sys
-from pathlib import Path
-from tinyfaas.cgroups import Delegation
-from tinyfaas.model import Limits
+    account, path = unprivileged(), bare_unit.path
+    for each in (path, path / "cgroup.procs", path / "cgroup.subtree_control"):  # what Delegate= with User= does
+        account.own(each)
+    Group(path).kill()
+    server = f"""if True:
+        import os, subprocess, sys
+        from pathlib import Path
+        from tinyfaas.cgroups import Delegation
+        from tinyfaas.model import Limits
 
-open({str(bare / "cgroup.procs")!r}, "w").write("0")
-sys.stdin.readline()  # until the one that stood for the server has gone
-delegation = Delegation(Path({str(bare_unit.mount)!r}))
-assert not delegation.missing, delegation.missing
-group = delegation.group(Limits())
-child = subprocess.Popen(["sleep", "600"])
-group.add(child.pid)
-assert open(f"/proc/{{child.pid}}/cgroup").read().rstrip().endswith("/worker-1")
-group.remove()
-assert child.wait() == -9
-print(Path("/proc/self/cgroup").read_text())
-"""
-    command = [grounds.installation.python, "-c", script]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               cwd="/", text=True)  # fmt: skip
-    process.kill()
-    process.communicate()
-    pytest.skip("to be written")
+        os.setgroups([])
+        os.setresgid({account.gid}, {account.gid}, {account.gid})
+        os.setresuid({account.uid}, {account.uid}, {account.uid})
+        delegation = Delegation(Path({str(bare_unit.mount)!r}))
+        assert not delegation.missing, delegation.missing
+        group = delegation.group(Limits())
+        child = subprocess.Popen(["sleep", "600"])
+        group.add(child.pid)
+        print(Path("/proc/self/cgroup").read_text(), Path(f"/proc/{{child.pid}}/cgroup").read_text())
+        group.remove()
+        sys.exit(child.wait())
+    """
+    process = bare_unit.start(str(grounds.installation.python), "-c", server)
+    said = process.communicate()[0].decode()
+
+    assert process.returncode == 256 - signal.SIGKILL, said
+    assert f"{path.name}/server\n" in said
+    assert f"{path.name}/worker-1\n" in said
 
 
 def test_root_does_not_take_what_nobody_gave_it(bare_unit: Unit) -> None:
@@ -216,7 +217,7 @@ def test_a_process_brings_itself_in_by_a_descriptor(unit: Unit, delegation: Dele
 def test_what_daemonises_in_a_group_dies_with_it(unit: Unit, group: Group) -> None:
     daemons = "for i in 1 2 3; do (setsid sh -c 'sleep 600 & sleep 600' &); done; sleep 600"
     unit.started("/bin/sh", "-c", daemons, group=unit.path / "worker-1")
-    eventually(lambda: len(pids_of(unit.path / "worker-1")) == 10, "all to be started")
+    eventually(lambda: len(pids_of(unit.path / "worker-1")) >= 7, "all to be started")
 
     group.remove()
 
@@ -229,8 +230,14 @@ def test_a_fork_bomb_ends_however_fast_it_forks(
     unit: Unit, group: Group, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cgroups, "_KILL", kernel)
-    bomb = "import os, resource\nresource.setrlimit(resource.RLIMIT_NPROC, (200, 200))\nos.setuid(65534)\n" \
-           "while True:\n try: os.fork() or None\n except OSError: pass\n"  # fmt: skip
+    bomb = f"""if True:
+        import os, resource
+        resource.setrlimit(resource.RLIMIT_NPROC, (100, 100))
+        os.setuid({NOBODY_ELSE})  # root has no such limit, and others may have used up nobody's
+        while True:
+            try: os.fork()
+            except OSError: pass
+    """
     unit.start(sys.executable, "-S", "-c", bomb, group=unit.path / "worker-1")
     eventually(lambda: len(pids_of(unit.path / "worker-1")) > 20, "the bomb to go off")
 
@@ -306,7 +313,9 @@ def test_what_is_used_is_told_without_what_was_merely_read(unit: Unit, delegatio
     need(delegation, "memory")
     group = delegation.group(LIMITS)
     (tmp_path / "file").write_bytes(bytes(20_000_000))
-    script = f"b = bytearray(b'x' * 10_000_000); open({str(tmp_path / 'file')!r}, 'rb').read(); print(1, flush=1); input()"
+    script = (
+        f"b = bytearray(b'x' * 10_000_000); open({str(tmp_path / 'file')!r}, 'rb').read(); print(1, flush=1); input()"
+    )
     process = unit.start(sys.executable, "-c", script, group=unit.path / "worker-1")
     assert process.stdout is not None
     process.stdout.read(1)
@@ -317,7 +326,7 @@ def test_what_is_used_is_told_without_what_was_merely_read(unit: Unit, delegatio
 def test_more_processes_than_allowed_are_refused_and_counted(unit: Unit, delegation: Delegation) -> None:
     need(delegation, "pids")
     group = delegation.group(LIMITS, extra_tasks=2)
-    script = "import os\ntry:\n for n in range(20):\n  os.fork() or os.pause()\nexcept OSError: print(n, flush=True)\n"
+    script = "import os, signal\ntry:\n for n in range(20):\n  os.fork() or signal.pause()\nexcept OSError: print(n, flush=True)\n"
     process = unit.start(sys.executable, "-c", script, group=unit.path / "worker-1")
     assert process.stdout is not None
 
@@ -333,5 +342,7 @@ def test_who_spins_has_half_a_core_of_what_it_would_take(unit: Unit, delegation:
 
     eventually(lambda: group.cpu_throttled_s() > 0.5, "the process to be held up")
 
-    ran_s = sum(map(float, Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[13:15])) / os.sysconf("SC_CLK_TCK")
+    ran_s = sum(map(float, Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[13:15])) / os.sysconf(
+        "SC_CLK_TCK"
+    )
     assert ran_s < 0.7 * (time.monotonic() - began_s)
