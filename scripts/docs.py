@@ -10,15 +10,17 @@ Both say which links, tests and files the pages name that are not there. A gener
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tinyfaas import config, errors, exits, settings
+from tinyfaas.cli.doctor.checks import CHECKS as DOCTORS_CHECKS
 from tinyfaas.fields import allowed, fields_of, type_of
-from tinyfaas.model import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("*.md", "data/*.md", "docs/*.md", "functions/**/*.md")
@@ -62,9 +64,12 @@ def settings_of_server(_root: Path) -> str:
 def settings_of_function(_root: Path) -> str:
     """Every setting that a function may have of its own."""
     rows = []
-    for prefix, kind in (("", Limits), *((f"{name}.", kind) for name, kind in settings.TABLES.items())):
+    kinds: list[tuple[str, type[Any]]] = [("", kind) for kind in settings.PLAIN]
+    kinds += [(f"{name}.", kind) for name, kind in settings.TABLES.items()]
+    for prefix, kind in kinds:
         for name, field in fields_of(kind).items():
-            default = ", ".join(field.default) if isinstance(field.default, tuple) else str(field.default)
+            value = () if field.default is dataclasses.MISSING else field.default
+            default = ", ".join(value) if isinstance(value, tuple) else str(value)
             meaning = field.metadata["doc"]
             rows.append((f"`{prefix}{name}`", _code(default), _may_be(allowed(type_of(kind, name), field)), meaning))
     return _table(("setting", "default", "may be", ""), rows)
@@ -74,6 +79,11 @@ def error_codes(_root: Path) -> str:
     """Every `code` of an error answer; its meaning is the docstring of its exception."""
     kinds = errors.Failure.__subclasses__()
     return _table(("`code`", "what happened"), ((f"`{kind.code}`", _line(kind.__doc__)) for kind in kinds))
+
+
+def doctor_checks(_root: Path) -> str:
+    """Every check of `tinyfaas doctor`; what is well is the docstring of its function."""
+    return _table(("check", "well when"), ((f"`{check.name}`", _line(check.look.__doc__)) for check in DOCTORS_CHECKS))
 
 
 def exit_statuses(_root: Path) -> str:
@@ -97,6 +107,7 @@ def invariants(root: Path) -> str:
 
 
 PARTS: dict[str, Callable[[Path], str]] = {
+    "doctor-checks": doctor_checks,
     "error-codes": error_codes,
     "exit-statuses": exit_statuses,
     "function-settings": settings_of_function,

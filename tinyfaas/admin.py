@@ -36,6 +36,7 @@ from tinyfaas.protocol import (
     take_back_response_topic,
 )
 from tinyfaas.registry import Registry
+from tinyfaas.signing import Signers
 
 logger = log.get("admin")
 
@@ -63,7 +64,8 @@ class Admin:
 
     def __init__(
         self, config: Config, topics: Topics, registry: Registry, pool: Pool, history: History, deployer: Deployer,
-        status: Callable[[], dict[str, Any]], redrive: Callable[[str], int], reply: Reply, publish: Publish,
+        signers: Signers, status: Callable[[], dict[str, Any]], redrive: Callable[[str], int], reply: Reply,
+        publish: Publish,
     ) -> None:  # fmt: skip
         self._config = config
         self._topics = topics
@@ -71,6 +73,7 @@ class Admin:
         self._pool = pool
         self._history = history
         self._deployer = deployer
+        self._signers = signers
         self._reply = reply
         self._publish = publish
         self._redrive_letters = redrive
@@ -187,8 +190,9 @@ class Admin:
         if self._stopping:
             raise Unavailable("the server is stopping")
         if command.name == "upload":
-            command.upload, command.body = parse_upload(command.body), {}
-            self._deployer.check(command.function, command.upload)
+            upload = parse_upload(command.body)
+            self._deployer.check(command.function, upload)
+            command.upload, command.body = self._signers.admit(command.function, upload, command.body), {}
             self._progress(command, time.monotonic(), "queued")
         self._lane.submit(command.function, command)
 
@@ -215,7 +219,10 @@ class Admin:
             raise
         self._progress(command, started_s, "ready")
         seconds = round(time.monotonic() - started_s, 3)
-        logger.info("function_deployed", function=command.function, version=version.number, seconds=seconds)
+        signed_by = {"signed_by": version.signed_by} if version.signed_by else {}
+        logger.info(
+            "function_deployed", function=command.function, version=version.number, seconds=seconds, **signed_by
+        )
         return {"function": command.function, "version": version.number, "seconds": seconds}
 
     def _delete(self, command: Command) -> dict[str, Any]:
@@ -244,10 +251,19 @@ class Admin:
         return {
             **self._details(name),
             "versions": [
-                {"version": version.number, "uploaded": version.uploaded, "digest": version.digest}
+                {
+                    "version": version.number,
+                    "uploaded": version.uploaded,
+                    "digest": version.digest,
+                    **({"signed_by": version.signed_by} if version.signed_by else {}),
+                }
                 for version in record.versions
             ],
-            "config": {**dataclasses.asdict(spec.limits), "retry": dataclasses.asdict(spec.retry)},
+            "config": {
+                **dataclasses.asdict(spec.limits),
+                **dataclasses.asdict(spec.surroundings),  # of secrets the names
+                "retry": dataclasses.asdict(spec.retry),
+            },
             "python": environments.python_version(environment),
             "requirements": environments.installed(environment),
         }

@@ -100,6 +100,10 @@ class Sandbox:
         "auto: bubblewrap where it can be had; required: else no function runs; off: none.",
         choices=("auto", "required", "off"),
     )
+    seccomp: bool = setting(True, "Refuse system calls that no function needs, where libseccomp can be had.")
+    secrets_dir: str = setting(
+        "", "Folder of the secrets that functions may ask for, a file each; systemd's credentials are looked at too."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,15 @@ class Uploads:
     max_bytes: int = setting(4_194_304, "Largest upload in bytes of payload.", low=1024, high=268_435_455)
     build_timeout_s: float = setting(900.0, "Seconds an environment may take to build.", low=1.0)
     keep_versions: int = setting(5, "Versions kept for a rollback, the current one included.", low=1, high=100)
+    allowed_signers: str = setting(
+        "", "OpenSSH file of allowed signers: an upload must be signed by one of them; empty: none need be signed."
+    )
+    signature_max_age_s: float = setting(
+        3600.0, "Seconds after its `signed_at` that an upload is still taken.", low=1.0, high=315_360_000.0
+    )
+    signature_max_ahead_s: float = setting(
+        300.0, "Seconds that a `signed_at` may be ahead of this device's clock.", low=0.0, high=86_400.0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +177,9 @@ SECTIONS: dict[str, type[Any]] = {
     "mqtt": Mqtt, "node": Node, "queue": Queue, "pool": Pool, "limits": Limits, "sandbox": Sandbox, "uploads": Uploads,
     "history": History, "log": Log,
 }  # fmt: skip
+
+
+ALIASES = {"upload": "uploads"}  # what one would write for a table
 
 
 def settings() -> Iterator[tuple[str, str, Any, dataclasses.Field[Any]]]:
@@ -223,7 +239,8 @@ def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:
 def _from_file(tables: Mapping[str, Any], file: Path, origins: dict[str, str]) -> dict[str, dict[str, object]]:
     top = {name: type_of(Config, name) for section, name, _, _ in settings() if not section}
     values: dict[str, dict[str, object]] = {section: {} for section in ("", *SECTIONS)}
-    for key, value in tables.items():
+    for written, value in tables.items():
+        key = ALIASES.get(written, written)
         if key in SECTIONS and isinstance(value, dict):
             known = fields_of(SECTIONS[key])
             for name, inner in value.items():
@@ -261,7 +278,7 @@ def _override(values: dict[str, dict[str, object]], environ: Mapping[str, str], 
 
 
 # Variables of ours that are no settings of the server: the tests' and the command line's.
-ENVIRONMENT_OF_OTHERS = frozenset({"TINYFAAS_TEST_PYTHON", "TINYFAAS_CONFIG", "TINYFAAS_PROFILE"})
+ENVIRONMENT_OF_OTHERS = frozenset({"TINYFAAS_TEST_PYTHON", "TINYFAAS_CONFIG", "TINYFAAS_PROFILE", "TINYFAAS_SIGN_KEY"})
 
 
 def _named(node: Node, origins: dict[str, str]) -> Node:

@@ -17,13 +17,17 @@ from typing import Any
 from tinyfaas import config as configuration
 from tinyfaas import family, files, log
 from tinyfaas.admin import Admin
+from tinyfaas.cell import Cells
+from tinyfaas.cgroups import Delegation
 from tinyfaas.config import Config
+from tinyfaas.credentials import Credentials
 from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger
 from tinyfaas.deploy import Deployer
 from tinyfaas.dispatch import Dispatcher
 from tinyfaas.errors import AlreadyRunning, ConfigError
 from tinyfaas.exits import Exit
+from tinyfaas.forkserver import ForkServer
 from tinyfaas.gateway.gateway import Gateway
 from tinyfaas.history import History
 from tinyfaas.pool import Pool
@@ -32,6 +36,7 @@ from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
 from tinyfaas.sandbox import Sandbox
+from tinyfaas.signing import Signers
 from tinyfaas.status import Status
 from tinyfaas.systemd import Notifier
 from tinyfaas.watch import Watch
@@ -79,12 +84,19 @@ class Daemon:
         self._history = History(config.data_dir / "logs.json", config.history)
         self._ledger = Ledger(config.queue, self._history, config.data_dir / "answers")
         self._registry = Registry(config.data_dir / "functions.json", config.functions_dir, config.limits)
-        self._sandbox = Sandbox(config.sandbox.mode)
-        self._pool = Pool(config.pool, config.node.name, self._sandbox, self._registry.get_spec)
-        self._watch_over = Watch(self._pool.busy, self._pool.everyone)
+        self._sandbox = Sandbox(config.sandbox.mode, seccomp=config.sandbox.seccomp)
+        self._delegation = Delegation()
+        self._forks = ForkServer()
+        credentials = Credentials(config.sandbox.secrets_dir, os.environ)
+        cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
+        self._pool = Pool(config.pool, cells, self._registry.get_spec)
+        self._watch_over = Watch(
+            self._pool.busy, self._pool.everyone, rations_cpu="cpu" not in self._delegation.controllers
+        )
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
-        self._deployer = Deployer(self._registry, self._pool, config.uploads, self._forget)
+        self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
+        self._deployer = Deployer(self._registry, self._pool, self._signers, config.uploads, self._forget)
         self._gateway = Gateway(config, topics, self._ledger, presence)
         recorder = Recorder(
             config.node.name, topics, self._history, self._ledger, config.history.cut_bytes,
@@ -95,10 +107,11 @@ class Daemon:
             self._gateway.reply_invocation, self._gateway.publish_letter,
         )  # fmt: skip
         status = Status(
-            config, version, self._sandbox, self._gateway, self._dispatcher, self._pool, self._ledger, self._history
-        )
+            config, version, self._sandbox, self._delegation, self._gateway, self._dispatcher, self._pool, self._forks,
+            self._ledger, self._history,
+        )  # fmt: skip
         self._admin = Admin(
-            config, topics, self._registry, self._pool, self._history, self._deployer,
+            config, topics, self._registry, self._pool, self._history, self._deployer, self._signers,
             status, self._dispatcher.redrive, self._gateway.reply_command, self._gateway.event,
         )  # fmt: skip
         self._gateway.open(
@@ -112,11 +125,14 @@ class Daemon:
         self._registry.load()
         self._ledger.restore(self._history.load())
         self._retained.load()
+        self._signers.load()
         self._deployer.sweep()
         logger.info(
             "starting", node=self._config.node.name, functions=len(self._registry), threads=self._config.threads
         )
         family.adopt_orphans()
+        self._delegation.sweep()
+        self._forks.start()
         self._say_sandbox()
         self._watch_over.start()
         self._dispatcher.start()
@@ -186,6 +202,8 @@ class Daemon:
         self._gateway.stop()  # only now, because the answers went this way
         self._watch_over.stop()
         self._pool.close()
+        self._forks.close()
+        self._delegation.close()
         self._history.close()
         self._notifier.close()
         logger.info("stopped")

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tinyfaas import environments, log
@@ -18,6 +19,7 @@ from tinyfaas.model import Version
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import Upload, encode, iso_time
 from tinyfaas.registry import Record, Registry
+from tinyfaas.signing import Signers
 
 logger = log.get("deploy")
 
@@ -28,10 +30,11 @@ class Deployer:
     """Changes which functions there are. One thread at a time may work on one function."""
 
     def __init__(
-        self, registry: Registry, pool: Pool, settings: Uploads, forget_history: Callable[[str], None]
+        self, registry: Registry, pool: Pool, signers: Signers, settings: Uploads, forget_history: Callable[[str], None]
     ) -> None:
         self._registry = registry
         self._pool = pool
+        self._signers = signers
         self._settings = settings
         self._forget_history = forget_history
 
@@ -43,21 +46,25 @@ class Deployer:
             raise BadRequest(str(error)) from None
 
     def upload(self, name: str, upload: Upload, report: Report) -> Version:
-        """Build and try a new version, then make it current; raises `BuildFailed` and leaves the old one serving."""
+        """Build and try a new version, then make it current; raises `BuildFailed` and leaves the old one serving.
+
+        Raises `Forbidden` before anything is built, where uploads must be signed.
+        """
         record = self._registry.get(name)
+        signed_by, signed_at = self._signers.verify(name, upload.signed)
         number = record.next_number if record else 1
         if record is None:
             self._mark_unowned(name)
         code_dir = self._registry.home(name) / "versions" / str(number)
         try:
-            version = self._build(name, number, upload, code_dir, report)
+            version = replace(self._build(name, number, upload, code_dir, report), signed_by=signed_by)
             report("import", "")
             worker = self._pool.start(self._registry.spec_for(name, version))
         except BaseException:
             shutil.rmtree(code_dir, ignore_errors=True)
             self._clean(name, record)
             raise
-        changed = (record or Record(0, 1, ())).with_version(version, self._settings.keep_versions)
+        changed = (record or Record(0, 1, ())).with_version(version, self._settings.keep_versions, signed_at)
         self._switch(name, changed)
         self._pool.adopt(worker)
         self._clean(name, changed)
@@ -73,7 +80,7 @@ class Deployer:
 
     def delete(self, name: str) -> None:
         """Remove a function: its code, environments, state and history; raises `NotFound`."""
-        self._registry.record(name)
+        self._signers.remember_deleted(self._registry.record(name))
         self._mark_unowned(name)
         self._registry.remove(name)
         self._pool.retire(name)

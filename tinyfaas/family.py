@@ -8,15 +8,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from tinyfaas.processes import descendants
 
 _SET_CHILD_SUBREAPER = 36
 _MOST_ROUNDS = 20
+_DEATH_S = 0.05
 
 _changing = threading.Lock()
 _ours: set[int] = set()
@@ -35,6 +38,14 @@ def spawn(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
     return process
 
 
+def adopt(fork: Callable[[], int]) -> int:
+    """Take in a process that another one forks for us: `fork` returns its id when it has become our child."""
+    with _changing:
+        pid = fork()
+        _ours.add(pid)
+    return pid
+
+
 def forget(pid: int) -> None:
     """A process of our own was waited for."""
     with _changing:
@@ -51,20 +62,36 @@ def kill(pid: int) -> None:
 
 
 def end_orphans() -> int:
-    """Kill and reap what was inherited, and what comes to us by that; returns how many there were."""
+    """Kill and reap what was inherited, and what comes to us by that; returns how many were reaped.
+
+    Never waits long: the first process of a sandbox ends only when its worker has been reaped, by whoever owns that.
+    """
     count = 0
     for _ in range(_MOST_ROUNDS):
         with _changing:
             orphans = [pid for pid in _children() if pid not in _ours]
             for pid in orphans:
                 _kill(pid)
-            for pid in orphans:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
-        if not orphans:
+        reaped = sum(_reap(pid) for pid in orphans)
+        if not reaped:
             break
-        count += len(orphans)
+        count += reaped
     return count
+
+
+def _reap(pid: int) -> bool:
+    """Reap a process that was killed, if it dies soon."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        select.select((pidfd,), (), (), _DEATH_S)
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # another thread was faster
+        return False
+    finally:
+        os.close(pidfd)
 
 
 def _children() -> list[int]:

@@ -34,6 +34,8 @@ def setting(
     metadata = {
         "doc": doc, "low": low, "high": high, "choices": choices, "pattern": pattern, "secret": secret, "env": env,
     }  # fmt: skip
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -53,7 +55,10 @@ def allowed(kind: Any, field: dataclasses.Field[Any]) -> str:
     if meta["choices"]:
         choices = ", ".join(f'"{choice}"' for choice in meta["choices"])
         return f"one of {choices}" if kind is str else f"a list of {choices}"
-    words = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Path: "a path"}
+    words = {
+        bool: "true or false", int: "an integer", float: "a number", str: "a string", Path: "a path",
+        Mapping[str, str]: "a table of strings",
+    }  # fmt: skip
     text = words.get(kind, "a list of strings")
     if meta["low"] is not None and meta["high"] is not None:
         return f"{text} from {meta['low']} to {meta['high']}"
@@ -73,9 +78,11 @@ def checked(kind: Any, field: dataclasses.Field[Any], value: object, where: str)
     meta = field.metadata
     too_low = meta["low"] is not None and typed < meta["low"]
     too_high = meta["high"] is not None and typed > meta["high"]
-    chosen = typed if isinstance(typed, tuple) else (typed,)
+    chosen = tuple(typed) if isinstance(typed, tuple | dict) else (typed,)  # of a table, the names
     no_choice = bool(meta["choices"]) and not set(chosen) <= set(meta["choices"])
-    no_match = bool(meta["pattern"]) and typed != "" and re.fullmatch(meta["pattern"], str(typed)) is None
+    no_match = bool(meta["pattern"]) and any(
+        each != "" and re.fullmatch(meta["pattern"], str(each)) is None for each in chosen
+    )
     if too_low or too_high or no_choice or no_match:
         raise _refused(kind, field, value, where)
     return typed
@@ -119,6 +126,8 @@ def _typed(kind: Any, value: object) -> Any:
         return Path(value)
     if kind == tuple[str, ...] and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
+    if kind == Mapping[str, str] and isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
+        return dict(value)
     raise TypeError
 
 

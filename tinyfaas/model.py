@@ -10,6 +10,7 @@ from typing import Any
 
 from tinyfaas.fields import setting
 
+VARIABLE = r"(?!TINYFAAS_)[A-Za-z_][A-Za-z0-9_]{0,63}"
 FUNCTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -32,6 +33,9 @@ class Limits:
         (), "Devices it may use: gpio, i2c, spi, serial, camera, or paths below /dev. In the sandbox it sees no other."
     )
     max_result_bytes: int = setting(1_048_576, "Largest result in bytes of JSON.", low=64, high=268_435_455)
+    max_output_bytes: int = setting(
+        65_536, "Bytes that one call may print into the log; the rest is counted and left out.", low=0, high=16_777_216
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +52,34 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands in a function's environment besides what all have."""
+
+    env: Mapping[str, str] = setting({}, "Variables of its environment, by name.", pattern=VARIABLE)
+    secrets: tuple[str, ...] = setting(
+        (), "Names of secrets that it gets, each in the variable of the same name.", pattern=VARIABLE
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a function's `function.toml` says, over the server's defaults."""
 
     limits: Limits
     retry: Retry
+    surroundings: Surroundings
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One uploaded version of a function, as the registry records it."""
+    """One uploaded version of a function, as the registry records it; `signed_by` is empty where nobody signed."""
 
     number: int
     uploaded: str
     digest: str
     environment: str
     config: Mapping[str, Any] = field(default_factory=dict)
+    signed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,7 @@ class FunctionSpec:
     python: Path
     limits: Limits
     retry: Retry
+    surroundings: Surroundings
 
 
 @dataclass(slots=True, eq=False)

@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 from tinyfaas import log
+from tinyfaas.fields import SECRET_MASK
 
 logger = log.get("function")
 
-LARGEST_PER_CALL_BYTES = 65_536
 LONGEST_LINE = 4_096
 _CHUNK = 65_536
 
@@ -17,18 +17,23 @@ _CHUNK = 65_536
 class Output:
     """The pipes of one worker's stdout and stderr. What comes between two calls belongs to the one before."""
 
-    def __init__(self, function: str, version: int, pipes: dict[int, str]) -> None:
+    def __init__(
+        self, function: str, version: int, pipes: dict[int, str], largest_bytes: int, hidden: tuple[str, ...] = ()
+    ) -> None:
+        """`largest_bytes` of each call are shown, and of those none of the `hidden` texts."""
         self._fields: dict[str, Any] = {"function": function, "version": version}
         self.pipes = pipes
         self._partial = dict.fromkeys(pipes, b"")
-        self._left = LARGEST_PER_CALL_BYTES
+        self._largest_bytes = largest_bytes
+        self._hidden = hidden
+        self._left = largest_bytes
         self._dropped = 0
 
     def begin(self, invocation: str) -> None:
         """What is printed from now on belongs to this invocation."""
         self.end()
         self._fields["invocation_id"] = invocation
-        self._left = LARGEST_PER_CALL_BYTES
+        self._left = self._largest_bytes
 
     def read(self, fd: int) -> bool:
         """Take what is there now; False at the end of the pipe."""
@@ -60,4 +65,6 @@ class Output:
 
     def _say(self, fd: int, line: bytes) -> None:
         text = line[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\r")
+        for secret in self._hidden:
+            text = text.replace(secret, SECRET_MASK)
         logger.info("function_output", stream=self.pipes[fd], line=text, **self._fields)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinyfaas import log
+from tinyfaas.cell import Cells
 from tinyfaas.config import Pool as Settings
 from tinyfaas.errors import BuildFailed, Crashed, Failure, Unavailable
 from tinyfaas.model import FunctionSpec, Result
-from tinyfaas.sandbox import Sandbox
 from tinyfaas.worker import Worker
 
 logger = log.get("pool")
@@ -32,12 +32,9 @@ class Trouble:
 class Pool:
     """Runs calls in workers. `current` tells the spec in force for a name, or None once it is deleted."""
 
-    def __init__(
-        self, settings: Settings, node: str, sandbox: Sandbox, current: Callable[[str], FunctionSpec | None]
-    ) -> None:
+    def __init__(self, settings: Settings, cells: Cells, current: Callable[[str], FunctionSpec | None]) -> None:
         self._settings = settings
-        self._node = node
-        self._sandbox = sandbox
+        self._cells = cells
         self._current = current
         self._changing = threading.Lock()
         self._idle: dict[str, deque[Worker]] = {}
@@ -64,9 +61,10 @@ class Pool:
 
     def start(self, spec: FunctionSpec) -> Worker:
         """Start a worker and wait until its function is loaded; raises `BuildFailed`. The caller owns it."""
-        if self._sandbox.forbids_running:
-            raise Unavailable(f"no function runs without a sandbox here: {self._sandbox.missing}")
-        worker = Worker(spec, self._node, self._sandbox)
+        sandbox = self._cells.sandbox
+        if sandbox.forbids_running:
+            raise Unavailable(f"no function runs without a sandbox here: {sandbox.missing}")
+        worker = Worker(spec, self._cells)
         with self._changing:
             self._busy.add(worker)
             self.started += 1

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process and all its descendants use: memory in bytes, and how many tasks (threads) there are."""
+    """What processes use together: memory in bytes, tasks (threads) there are, and CPU time in seconds so far."""
 
     memory_bytes: int
     tasks: int
+    cpu_s: float
 
 
-def usage(pid: int, *, enough_bytes: int) -> Usage:
-    """What the tree below and with `pid` uses. Pages that several share are counted once if it may pass the bound."""
-    pids, tasks = _tree(pid)
-    resident = sum(_resident(each) for each in pids)
+def usage(roots: Iterable[int], *, enough_bytes: int) -> Usage:
+    """What the trees of these processes use. Pages that several share count once if it may pass the bound."""
+    pids, tasks = _tree(roots)
+    found = [_statistics(each) for each in pids]
+    resident = sum(each[0] for each in found)
     if resident > enough_bytes:
         resident = sum(_proportional(each) for each in pids)
-    return Usage(resident, tasks)
+    return Usage(resident, tasks, sum(each[1] for each in found))
 
 
 def descendants(pid: int) -> list[int]:
     """The processes below `pid`, nearest first."""
-    return _tree(pid)[0][1:]
+    return _tree((pid,))[0][1:]
 
 
 def stored_bytes(pid: int, folder: str, size_bytes: int) -> int:
@@ -40,8 +44,8 @@ def stored_bytes(pid: int, folder: str, size_bytes: int) -> int:
     return (found.f_blocks - found.f_bfree) * found.f_frsize if found.f_blocks * found.f_frsize == size_bytes else 0
 
 
-def _tree(pid: int) -> tuple[list[int], int]:
-    pids, tasks = [pid], 0
+def _tree(roots: Iterable[int]) -> tuple[list[int], int]:
+    pids, tasks = list(roots), 0
     for each in pids:  # grows while it is walked
         folder = f"/proc/{each}/task"
         try:
@@ -58,11 +62,14 @@ def _tree(pid: int) -> tuple[list[int], int]:
     return pids, tasks
 
 
-def _resident(pid: int) -> int:
+def _statistics(pid: int) -> tuple[int, float]:
+    """Resident memory in bytes, and CPU time in seconds of the process and of children it has waited for."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  (as above)
+            fields = file.read().rpartition(b")")[2].split()  # the name before may hold anything
+        return int(fields[21]) * _PAGE_BYTES, sum(map(int, fields[11:15])) / _TICKS_PER_S
     except (OSError, IndexError):
-        return 0
+        return 0, 0.0
 
 
 def _proportional(pid: int) -> int:
@@ -70,6 +77,6 @@ def _proportional(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
-        return _resident(pid)
+        return _statistics(pid)[0]
     fields = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
     return sum(int(fields.get(name, "0 kB").split()[0]) for name in ("Pss", "Swap")) * 1024

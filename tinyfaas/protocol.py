@@ -18,8 +18,12 @@ from tinyfaas.model import FUNCTION_NAME, Request
 LONGEST_REQUEST_ID = 256
 NAMED_COMMANDS = ("upload", "delete", "logs", "info", "rollback", "redrive")
 COMMANDS = (*NAMED_COMMANDS, "list", "status")
+SIGNATURE_NAMESPACE = "tinyfaas-upload"
+LONGEST_SIGNATURE = 65_536
+_SIGNATURE_HEAD = "-----BEGIN SSH SIGNATURE-----"
 
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_to_canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")  # Python's own check lets superfluous padding pass
 _REQUEST_ID = re.compile(rb'"request_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){0,256}")')
 
@@ -177,12 +181,25 @@ def function_of(route: AdminRoute, body: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Signed:
+    """An upload's armoured SSH signature, the canonical text that it must fit, and when it says it was made.
+
+    `at` has one form (`utc_time`), so that later ones compare as greater.
+    """
+
+    signature: bytes
+    text: bytes
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
-    """The content of an upload, decoded but not yet tried."""
+    """The content of an upload, decoded but not yet tried; `signed` only where a signature is demanded."""
 
     code: bytes
     requirements: bytes
     config: Mapping[str, Any]
+    signed: Signed | None = None
 
 
 def parse_upload(body: Mapping[str, Any]) -> Upload:
@@ -196,6 +213,52 @@ def parse_upload(body: Mapping[str, Any]) -> Upload:
     if b"\0" in requirements:
         raise BadRequest('"req_b64" is no text')
     return Upload(_decode(body, "code_b64"), requirements, config)
+
+
+def canonical_upload(function: str, body: Mapping[str, Any]) -> bytes:
+    """What an upload's signature is over: canonical JSON of what decides what will run, where, and how old it is.
+
+    Keys sorted, no blanks, UTF-8; absent `req_b64`, `config` and `node` are as if empty. Raises `BadRequest`.
+    """
+    signed = {
+        "function": function,
+        "code_b64": body["code_b64"],
+        "req_b64": body.get("req_b64", ""),
+        "config": body.get("config", {}),
+        "node": body.get("node", ""),
+        "signed_at": body["signed_at"],
+    }
+    try:
+        return _to_canonical(signed).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise BadRequest('"config" holds what can\'t be signed: half a character, or a number too large') from None
+
+
+def parse_signed(function: str, body: Mapping[str, Any]) -> Signed:
+    """The signature of an upload that `parse_upload` accepts, not checked yet; `Forbidden` where there is none."""
+    signature, signed_at = body.get("signature", ""), body.get("signed_at", "")
+    for key, value in (("signature", signature), ("signed_at", signed_at)):
+        if not isinstance(value, str):
+            raise BadRequest(f'"{key}" must be a string, not {_json_name(value)}')
+        if not value:
+            raise Forbidden(f'uploads must be signed here, and "{key}" is missing')
+    try:
+        at = utc_time(signed_at)
+    except ValueError:
+        raise BadRequest('"signed_at" must be an ISO time such as "2026-01-31T12:00:00Z"') from None
+    if not signature.startswith(_SIGNATURE_HEAD) or not signature.isascii() or len(signature) > LONGEST_SIGNATURE:
+        raise Forbidden('"signature" is no armoured SSH signature, as ssh-keygen -Y sign makes them')
+    return Signed(signature.encode("ascii"), canonical_upload(function, body), at)
+
+
+def utc_time(text: str) -> str:
+    """An ISO time in UTC with microseconds, always of one form, so that texts compare as times; or `ValueError`."""
+    moment = datetime.fromisoformat(text)
+    try:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError(f"{text} is beyond all calendars") from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
 
 
 @dataclass(frozen=True, slots=True)

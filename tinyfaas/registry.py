@@ -18,6 +18,7 @@ from tinyfaas import log
 from tinyfaas.errors import ConfigError, NotFound
 from tinyfaas.files import write_atomically
 from tinyfaas.model import FUNCTION_NAME, FunctionSpec, Limits, Version
+from tinyfaas.protocol import utc_time
 from tinyfaas.settings import settings_of
 
 logger = log.get("registry")
@@ -25,21 +26,26 @@ logger = log.get("registry")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A function: its kept versions, oldest first, the current one, and the number the next upload gets."""
+    """A function: its kept versions, oldest first, the current one, and the number the next upload gets.
+
+    `signed_at` is that of the latest signed upload, whatever became of its version: none before it counts again.
+    """
 
     current: int
     next_number: int
     versions: tuple[Version, ...]
+    signed_at: str = ""
 
     @property
     def version(self) -> Version:
         """The current version."""
         return next(version for version in self.versions if version.number == self.current)
 
-    def with_version(self, version: Version, keep: int) -> Record:
+    def with_version(self, version: Version, keep: int, signed_at: str = "") -> Record:
         """The record after an upload. Versions that were rolled back from are given up with it."""
         served = [kept for kept in self.versions if kept.number <= self.current]
-        return Record(version.number, version.number + 1, (*served, version)[-keep:])
+        signed_at = max(signed_at, self.signed_at)
+        return Record(version.number, version.number + 1, (*served, version)[-keep:], signed_at)
 
     def rolled_back(self) -> Record | None:
         """The record with the version before the current one current, or None where there is none."""
@@ -112,6 +118,7 @@ class Registry:
             python=home / "environments" / version.environment / "bin" / "python",
             limits=settings.limits,
             retry=settings.retry,
+            surroundings=settings.surroundings,
         )
 
     def home(self, name: str) -> Path:
@@ -175,7 +182,8 @@ class Registry:
 
 def _to_json(record: Record) -> dict[str, Any]:
     versions = [{"version": version.number, **_without_number(asdict(version))} for version in record.versions]
-    return {"version": record.current, "next_version": record.next_number, "versions": versions}
+    signed = {"signed_at": record.signed_at} if record.signed_at else {}
+    return {"version": record.current, "next_version": record.next_number, **signed, "versions": versions}
 
 
 def _without_number(fields: dict[str, Any]) -> dict[str, Any]:
@@ -190,10 +198,12 @@ def _from_json(entry: Mapping[str, Any]) -> Record:
             digest=_typed(item["digest"], str),
             environment=_typed(item["environment"], str),
             config=dict(item["config"]),
+            signed_by=_typed(item.get("signed_by", ""), str),
         )
         for item in entry["versions"]
     )
-    record = Record(_typed(entry["version"], int), _typed(entry["next_version"], int), versions)
+    signed_at = utc_time(entry["signed_at"]) if "signed_at" in entry else ""
+    record = Record(_typed(entry["version"], int), _typed(entry["next_version"], int), versions, signed_at)
     if record.version.number >= record.next_number:
         raise ValueError("the next version is not after the current one")
     return record

@@ -10,9 +10,12 @@ import glob
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tinyfaas import log
+from tinyfaas import seccomp as seccomp_filter
 from tinyfaas.errors import BadRequest, ConfigError
 from tinyfaas.model import FunctionSpec
 
@@ -55,36 +58,39 @@ def nodes_of(devices: tuple[str, ...]) -> list[str]:
 
 
 class Sandbox:
-    """How workers are closed in. `mechanism` is `bubblewrap` or `none`; `missing` says why it is none."""
+    """How workers are closed in. `mechanism` is `bubblewrap` or `none`; `missing` says why it is none.
 
-    def __init__(self, mode: str) -> None:
+    `filter` is the seccomp program in base64; empty where there is none, and `filter_missing` says why.
+    """
+
+    def __init__(self, mode: str, *, seccomp: bool = True) -> None:
         """Try it once. Raises `ConfigError` where the mode is unknown; a missing sandbox raises nothing."""
         if mode not in ("auto", "required", "off"):
             raise ConfigError(f"sandbox: {mode!r} is none of auto, required, off")
         self.required = mode == "required"
-        self.missing = "switched off" if mode == "off" else _why_not()
+        self.missing = "switched off" if mode == "off" else why_not({})
         self.mechanism = "none" if self.missing else "bubblewrap"
         self._view = [] if self.missing else _system_view()
+        off = mode == "off" or not seccomp
+        self.filter, self.filter_missing = ("", "switched off") if off else seccomp_filter.program()
 
     @property
     def forbids_running(self) -> bool:
         """Whether functions may not run because there is no sandbox and one is required."""
         return self.required and bool(self.missing)
 
-    def command(self, spec: FunctionSpec, inner: list[str], reads: list[Path]) -> list[str]:
-        """The command that runs `inner` closed in; `reads` are further files and folders it has to see."""
+    def command(self, spec: FunctionSpec) -> list[str]:
+        """The command that makes a function's cell, but for the program that keeps it."""
         environment = spec.python.parent.parent
         room = str(spec.limits.memory_mb * _MIB)
         return [
             *self._view,
             *([] if spec.limits.network else ["--unshare-net"]),
             *(word for name in PRIVATE for word in ("--size", room, "--perms", "1777", "--tmpfs", name)),
-            *(word for path in (environment, spec.code_dir, *reads) for word in ("--ro-bind", str(path), str(path))),
+            *(word for path in (environment, spec.code_dir) for word in ("--ro-bind", str(path), str(path))),
             "--bind", str(spec.state_dir), str(spec.state_dir),
             *(word for node in nodes_of(spec.limits.devices) for word in ("--dev-bind", node, node)),
             "--remount-ro", "/dev", "--remount-ro", "/",
-            "--chdir", str(spec.state_dir),
-            "--", *inner,
         ]  # fmt: skip
 
 
@@ -107,14 +113,14 @@ def _system_view() -> list[str]:
     return [*command, "--ro-bind", "/sys", "/sys", "--proc", "/proc", "--dev", "/dev"]
 
 
-def _why_not() -> str:
-    """Why there is no sandbox here; empty where there is one."""
+def why_not(account: Mapping[str, Any]) -> str:
+    """Why there is no sandbox here; empty where there is one. `account` is whose, as `subprocess` takes it."""
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed (apt install bubblewrap)"
     try:
         tried = subprocess.run(  # noqa: S603  (a fixed command)
             [*_system_view(), "--", "/bin/true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_S,
-            check=False,
+            check=False, **account,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap can't be run: {error}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from tinyfaas.cgroups import Delegation
 from tinyfaas.config import Config
 from tinyfaas.delivery import Ledger
 from tinyfaas.dispatch import Dispatcher
+from tinyfaas.forkserver import ForkServer
 from tinyfaas.gateway.gateway import Gateway
 from tinyfaas.history import History
 from tinyfaas.pool import Pool
@@ -23,15 +25,19 @@ class Status:
         config: Config,
         version: str,
         sandbox: Sandbox,
+        delegation: Delegation,
         gateway: Gateway,
         dispatcher: Dispatcher,
         pool: Pool,
+        forks: ForkServer,
         ledger: Ledger,
         history: History,
     ) -> None:
         self._config = config
         self._version = version
         self._sandbox = sandbox
+        self._delegation = delegation
+        self._forks = forks
         self._gateway = gateway
         self._dispatcher = dispatcher
         self._pool = pool
@@ -49,7 +55,7 @@ class Status:
             "version": self._version,
             "uptime_s": round(time.monotonic() - self._started_s, 1),
             "cpu": self._vitals.cpu(),
-            "memory": self._vitals.memory(self._pool.pids()),
+            "memory": self._vitals.memory(self._pool.pids(), self._forks.pid),
             "device": self._vitals.device(self._config.data_dir),
             "queue": {
                 "waiting": self._dispatcher.waiting(),
@@ -68,13 +74,20 @@ class Status:
 
     def _limits(self) -> dict[str, str]:
         """The mechanisms in force."""
-        boxed = not self._sandbox.missing
-        said = {"sandbox_missing": self._sandbox.missing} if self._sandbox.missing else {}
+        boxed, groups = not self._sandbox.missing, self._delegation.controllers
+        why = {
+            "sandbox_missing": self._sandbox.missing,
+            "seccomp_missing": self._sandbox.filter_missing,
+            "cgroup_missing": self._delegation.missing,
+        }
         return {
             "sandbox": self._sandbox.mechanism,
-            **said,
-            "memory": "watch",
-            "processes": "rlimit, watch" if boxed else "watch",
+            "seccomp": "on" if self._sandbox.filter else "off",
+            "cgroup": ", ".join(sorted(groups)) or "none",
+            **{key: reason for key, reason in why.items() if reason},
+            "memory": "cgroup, watch" if "memory" in groups else "watch",
+            "cpu": "cgroup" if "cpu" in groups else "watch",
+            "processes": ", ".join(["cgroup"] * ("pids" in groups) + ["rlimit"] * boxed + ["watch"]),
             "open_files": "rlimit",
             "file_size": "rlimit",
             "timeout": "process namespace ended" if boxed else "process group killed",

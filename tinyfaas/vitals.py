@@ -32,8 +32,8 @@ class Vitals:
             "load_15m": round(load_15m, 2),
         }
 
-    def memory(self, workers: Iterable[int]) -> dict[str, Any]:
-        """Memory of the machine, of this process, and of the worker processes with these ids, in bytes."""
+    def memory(self, workers: Iterable[int], fork_server: int | None) -> dict[str, Any]:
+        """Memory of the machine, of this process, of the fork server and of these workers, in bytes."""
         system = psutil.virtual_memory()
         swap = psutil.swap_memory()
         return {
@@ -42,6 +42,7 @@ class Vitals:
             "used_percent": system.percent,
             "swap_used_bytes": swap.used,
             "process_rss_bytes": self._process.memory_info().rss,
+            "fork_server_rss_bytes": _rss(fork_server) if fork_server else 0,
             "workers_rss_bytes": sum(_rss(pid) for pid in workers),
         }
 

@@ -1,33 +1,58 @@
-"""The watch over running workers: whoever passes a limit that no kernel mechanism holds is ended by it.
+"""The watch over running workers: whoever passes a limit that no kernel mechanism holds is ended by it, or slowed.
 
 Memory is what the processes use, not their address space, so threads and numpy work under a small limit.
 """
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from tinyfaas import family, log, processes
+from tinyfaas.cell import Cell
 from tinyfaas.errors import Crashed, Failure, OutOfMemory
 from tinyfaas.files import size_of
+from tinyfaas.processes import Usage
 from tinyfaas.sandbox import PRIVATE
 from tinyfaas.worker import Worker
 
 logger = log.get("watch")
 
 _EVERY_S = 0.05
-_ALL_EVERY = 20  # looks at the busy for one at the idle
+_CLOSELY_S = 0.01  # while one is in the upper half of its memory
+_ALL_EVERY_S = 1.0  # how often the idle are looked at too, and the folders
 _MIB = 1024 * 1024
 _MOST_FILES = 10_000
+_BURST_S = 0.1  # CPU time that may be saved up
+
+
+@dataclass(slots=True)
+class Ration:
+    """The CPU time of one worker: what it may still spend, in seconds, and what it had used when that was reckoned."""
+
+    left_s: float
+    used_s: float
+    at_s: float
+    stopped: bool = False
 
 
 class Watch:
-    """A thread that looks at `busy()` many times a second, and at `everyone()` now and then."""
+    """A thread that looks at `busy()` many times a second, and at `everyone()` now and then.
 
-    def __init__(self, busy: Callable[[], list[Worker]], everyone: Callable[[], list[Worker]]) -> None:
+    `rations_cpu` is said where no control group holds workers to their CPU time: then they are stopped for a while.
+    """
+
+    def __init__(
+        self, busy: Callable[[], list[Worker]], everyone: Callable[[], list[Worker]], *, rations_cpu: bool
+    ) -> None:
         self._busy = busy
         self._everyone = everyone
+        self._rations_cpu = rations_cpu
+        self._rations: WeakKeyDictionary[Worker, Ration] = WeakKeyDictionary()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -45,37 +70,60 @@ class Watch:
         self._thread.join(1.0)
 
     def _run(self) -> None:
-        turn = 0
-        while not self._stopping.wait(_EVERY_S):
-            turn = (turn + 1) % _ALL_EVERY
-            if turn == 0 and (count := family.end_orphans()):
-                logger.warning("orphans_ended", count=count)
-            for worker in self._everyone() if turn == 0 else self._busy():
+        next_all_s, pause_s = 0.0, _EVERY_S
+        while not self._stopping.wait(pause_s):
+            now_s = time.monotonic()
+            thoroughly = now_s >= next_all_s
+            if thoroughly:
+                next_all_s = now_s + _ALL_EVERY_S
+                if count := family.end_orphans():
+                    logger.warning("orphans_ended", count=count)
+            pause_s = _EVERY_S
+            for worker in self._everyone() if thoroughly else self._busy():
                 try:
-                    if (breach := _breach(worker) or (_overfull(worker) if turn == 0 else None)) is not None:
-                        worker.end(breach)
+                    if self._look(worker, thoroughly=thoroughly):
+                        pause_s = _CLOSELY_S
                 except Exception:
                     logger.exception("watch_failed", function=worker.spec.name)
 
+    def _look(self, worker: Worker, *, thoroughly: bool) -> bool:
+        """End a worker that has passed a limit; returns whether it is near its limit of memory."""
+        cell = worker.cell
+        most_bytes = cell.limits.memory_mb * _MIB
+        stored = sum(processes.stored_bytes(cell.inside, each, most_bytes) for each in PRIVATE) if cell.boxed else 0
+        used = cell.usage(enough_bytes=most_bytes - stored)
+        breach = _breach(cell, used, stored) or (_overfull(cell) if thoroughly else None)
+        if breach is not None:
+            worker.end(breach)
+        elif self._rations_cpu and cell.limits.cpu_percent:
+            self._ration(worker, used.cpu_s)
+        return used.memory_bytes + stored > most_bytes // 2
 
-def _breach(worker: Worker) -> Failure | None:
-    limits = worker.spec.limits
-    most_bytes = limits.memory_mb * _MIB
-    stored = sum(processes.stored_bytes(worker.inside, each, most_bytes) for each in PRIVATE) if worker.boxed else 0
-    used = processes.usage(worker.pid, enough_bytes=most_bytes - stored)
-    if used.memory_bytes + stored > most_bytes:
-        mib = (used.memory_bytes + stored) / _MIB
+    def _ration(self, worker: Worker, used_s: float) -> None:
+        """Stop a worker that has spent more CPU time than it may, until it may again."""
+        now_s, rate = time.monotonic(), worker.cell.limits.cpu_percent / 100
+        ration = self._rations.setdefault(worker, Ration(_BURST_S * rate, 0.0, now_s))
+        ration.left_s = min(_BURST_S * rate, ration.left_s + (now_s - ration.at_s) * rate) - (used_s - ration.used_s)
+        ration.used_s, ration.at_s = used_s, now_s
+        if (ration.left_s < 0) != ration.stopped:
+            ration.stopped = not ration.stopped
+            worker.cell.signal(signal.SIGSTOP if ration.stopped else signal.SIGCONT)
+
+
+def _breach(cell: Cell, used: Usage, stored_bytes: int) -> Failure | None:
+    limits, total_bytes = cell.limits, used.memory_bytes + stored_bytes
+    if total_bytes > limits.memory_mb * _MIB:
+        mib = total_bytes / _MIB
         return OutOfMemory(f"it used {mib:.0f} MiB of memory, {limits.memory_mb} are allowed, and was killed")
-    if used.tasks > limits.max_processes + worker.overhead_tasks:
+    if used.tasks > limits.max_processes:
         return Crashed(f"it had {used.tasks} processes and threads, {limits.max_processes} are allowed")
     return None
 
 
-def _overfull(worker: Worker) -> Failure | None:
-    limits = worker.spec.limits
-    stored, files = size_of(worker.spec.state_dir, most_files=_MOST_FILES)
-    if stored > limits.max_disk_mb * _MIB:
-        return Crashed(f"its folder holds {stored / _MIB:.0f} MiB, {limits.max_disk_mb} are allowed")
+def _overfull(cell: Cell) -> Failure | None:
+    stored, files = size_of(cell.state_dir, most_files=_MOST_FILES)
+    if stored > cell.limits.max_disk_mb * _MIB:
+        return Crashed(f"its folder holds {stored / _MIB:.0f} MiB, {cell.limits.max_disk_mb} are allowed")
     if files >= _MOST_FILES:
         return Crashed(f"its folder holds {_MOST_FILES} files or more")
     return None

@@ -1,94 +1,53 @@
-"""One child process that serves one version of one function: spawn, handshake, call, kill, reap."""
+"""The conversation with one worker: wait until it has loaded its function, call it, and end it when it fails."""
 
 from __future__ import annotations
 
 import json
-import os
 import select
-import shutil
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from tinyfaas import family
+from tinyfaas.cell import Cell, Cells
 from tinyfaas.child import faaswire
 from tinyfaas.errors import BadResult, BuildFailed, Crashed, Failure, FunctionError, OutOfMemory, Timeout
 from tinyfaas.model import FunctionSpec
 from tinyfaas.output import Output
-from tinyfaas.processes import descendants
 from tinyfaas.protocol import decode_result
-from tinyfaas.sandbox import Sandbox, nodes_of
 
-CHILD = Path(__file__).parent / "child"
-_MIB = 1024 * 1024
 _SLACK_S = 1.0  # how long a worker that closed its channel may take to die by itself
-_BY_SIGNAL = 128
-_PATH = "/usr/local/bin:/usr/bin:/bin"
-# A worker dies with the server even if it never looks at its channel. The kernel ties that to the spawning thread,
-# so workers are spawned by threads that live as long as the server serves.
-_SETPRIV = shutil.which("setpriv")
-_DIE_WITH_SERVER = [_SETPRIV, "--pdeathsig", "KILL", "--no-new-privs", "--"] if _SETPRIV else []
 
 
 class Worker:
     """A warm process. Used by one thread at a time; every failure to answer ends it."""
 
-    def __init__(self, spec: FunctionSpec, node: str, sandbox: Sandbox) -> None:
+    def __init__(self, spec: FunctionSpec, cells: Cells) -> None:
+        """Spawn it; raises `BuildFailed`, and `BadRequest` for a device or secret that is not there."""
         self.spec = spec
         self.idle_since_s = time.monotonic()
+        self.cell: Cell = cells.new(spec)
         self._number = 0
         self._dead: str | None = None
         self._breach: Failure | None = None
-        self.boxed = not sandbox.missing
-        self.overhead_tasks = 2 if self.boxed else 0  # bubblewrap outside, and its first process inside
-        nodes_of(spec.limits.devices)  # raises for what is not there, also where no sandbox needs to know
-        ours, theirs = socket.socketpair()
-        spec.state_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            self._process = family.spawn(
-                self._command(sandbox, theirs.fileno()),
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-                pass_fds=[theirs.fileno()], start_new_session=True, cwd=spec.state_dir, env=_environment(spec, node),
-            )  # fmt: skip
-        except OSError as error:
-            ours.close()
-            raise BuildFailed(f"the worker could not be started: {error.strerror}", detail=str(error)) from None
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        self._channel = ours
-        self._channel_fd = ours.fileno()
-        assert self._process.stdout is not None and self._process.stderr is not None
-        pipes = {self._process.stdout.fileno(): "stdout", self._process.stderr.fileno(): "stderr"}
-        self._output = Output(spec.name, spec.version, pipes)
+        self._channel = self.cell.channel
+        self._channel_fd = self._channel.fileno()
+        self._output = Output(spec.name, spec.version, self.cell.pipes, spec.limits.max_output_bytes, self.cell.hidden)
         self._poll = select.poll()
-        self._poll.register(self._channel_fd, select.POLLIN)
         # A child that the function left may hold the other end of the channel: its end alone does not tell.
-        self._exit_fd = os.pidfd_open(self._process.pid)
-        self._poll.register(self._exit_fd, select.POLLIN)
-        for fd in pipes:
-            os.set_blocking(fd, False)
+        for fd in (self._channel_fd, self.cell.exit_fd, *self.cell.pipes):
             self._poll.register(fd, select.POLLIN)
 
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
-
-    @property
-    def inside(self) -> int:
-        """A process that sees what the function sees."""
-        return next(iter(descendants(self.pid)), self.pid)
+        return self.cell.pid
 
     def usable(self) -> bool:
         """Whether it can be called: it lives, and nothing unasked stands in its channel. Logs what it printed since."""
         if self._dead is None:
             for fd, _ in self._poll.poll(0):
-                if fd in (self._channel_fd, self._exit_fd):
+                if fd in (self._channel_fd, self.cell.exit_fd):
                     self.kill("ended or spoke without being asked")
                     break
                 if not self._output.read(fd):
@@ -107,7 +66,8 @@ class Worker:
         if kind != faaswire.READY:
             self.kill("was not ready")
             said = _object(body)
-            raise BuildFailed(str(said.get("error", "func.py could not be loaded")), detail=str(said.get("detail", "")))
+            error = self.cell.hide(str(said.get("error", "func.py could not be loaded")))
+            raise BuildFailed(error, detail=self.cell.hide(str(said.get("detail", ""))))
 
     def call(self, invocation: str, payload: bytes) -> bytes:
         """Run `main` for a request's payload; returns the result as JSON. Raises a `Failure` for anything else."""
@@ -139,18 +99,11 @@ class Worker:
         if self._dead is not None:
             return
         self._dead = reason
-        family.kill(self._process.pid)
-        self._process.wait()
-        family.forget(self._process.pid)
-        family.end_orphans()
+        self.cell.clear()
         for fd in self._output.pipes:
             self._output.read(fd)
         self._output.end()
-        self._channel.close()
-        os.close(self._exit_fd)
-        for pipe in (self._process.stdout, self._process.stderr):
-            assert pipe is not None
-            pipe.close()
+        self.cell.close_pipes()
 
     def end(self, breach: Failure) -> None:
         """Kill the process from another thread, because of this."""
@@ -159,16 +112,8 @@ class Worker:
 
     def interrupt(self) -> None:
         """Kill the process from another thread; the one that waits for its answer sees it die."""
-        family.kill(self._process.pid)
-
-    def _command(self, sandbox: Sandbox, channel: int) -> list[str]:
-        spec, limits = self.spec, self.spec.limits
-        bounds = {"NOFILE": limits.max_open_files, "FSIZE": limits.max_disk_mb * _MIB, "CORE": 0}
-        if self.boxed:  # elsewhere all processes of the account count, the server's too
-            bounds["NPROC"] = limits.max_processes + self.overhead_tasks
-        inner = [str(spec.python), "-I", str(CHILD), str(channel), str(spec.code_dir), str(limits.max_result_bytes),
-                 ",".join(f"{name}={bound}" for name, bound in bounds.items())]  # fmt: skip
-        return sandbox.command(spec, inner, [CHILD]) if self.boxed else [*_DIE_WITH_SERVER, *inner]
+        if self._dead is None:
+            self.cell.strike()
 
     def _failure(self, said: Mapping[str, Any]) -> Failure:
         error = str(said.get("error", "it failed"))
@@ -177,8 +122,8 @@ class Worker:
             return OutOfMemory(error)
         if said.get("code") == BadResult.code:
             return BadResult(error)
-        details = {key: str(said[key]) for key in ("error_type", "traceback") if said.get(key)}
-        return FunctionError(error, **details)
+        details = {key: self.cell.hide(str(said[key])) for key in ("error_type", "traceback") if said.get(key)}
+        return FunctionError(self.cell.hide(error), **details)
 
     def _send(self, data: bytes, deadline_s: float) -> None:
         view = memoryview(data)
@@ -212,7 +157,7 @@ class Worker:
                     self._poll.unregister(fd)
             if self._channel_fd in fds:
                 self._read_into(buffer)
-            elif self._exit_fd in fds:
+            elif self.cell.exit_fd in fds:
                 raise self._died()
             if len(buffer) < wanted:
                 continue
@@ -237,33 +182,18 @@ class Worker:
 
     def _died(self) -> Failure:
         """How the process ended; one that lives on without its channel is killed."""
-        try:
-            code: int | None = self._process.wait(_SLACK_S)
-        except subprocess.TimeoutExpired:
-            code = None
+        code = self.cell.wait(_SLACK_S)
+        starved = self.cell.out_of_memory()
         self.kill("died")
         if self._breach is not None:
             return self._breach
-        if code is not None and self.boxed and code > _BY_SIGNAL:
-            code = _BY_SIGNAL - code  # as bubblewrap says it
+        if starved:
+            return OutOfMemory(f"it used more than the {self.spec.limits.memory_mb} MiB it may, and was killed")
         if code is None:
             return Crashed("the function closed its frame channel")
         if code < 0:
             return Crashed(f"its process was killed by {_signal_name(-code)}")
         return Crashed(f"its process exited with status {code}")
-
-
-def _environment(spec: FunctionSpec, node: str) -> dict[str, str]:
-    """All that a function sees of the environment: nothing of the server's."""
-    return {
-        "PATH": f"{spec.python.parent}:{_PATH}",
-        "HOME": str(spec.state_dir),
-        "LANG": "C.UTF-8",
-        "TINYFAAS_STATE_DIR": str(spec.state_dir),
-        "TINYFAAS_FUNCTION": spec.name,
-        "TINYFAAS_VERSION": str(spec.version),
-        "TINYFAAS_NODE": node,
-    }
 
 
 def _object(body: bytes) -> dict[str, Any]:

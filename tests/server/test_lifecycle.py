@@ -111,8 +111,8 @@ def test_no_worker_outlives_the_server(bench: Bench, end: str) -> None:
     client.deploy("stubborn", "import time\ndef main(): time.sleep(600)\n")
     client.publish("faas/invoke/busy")
     gate.wait_waiting()
-    workers = children_of(server)
-    assert len(workers) == 3
+    workers = children_of(server)  # and the fork server, and what boxes them in
+    assert len(workers) >= 3 + 1
     gate.open()
     getattr(server, end)()
     eventually(lambda: not any(alive(pid) for pid in workers), "the workers to be gone")

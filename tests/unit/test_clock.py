@@ -1,4 +1,4 @@
-"""The wall clock is read where a time is shown, and nowhere else."""
+"""The wall clock is read where a time is shown, and where a signature's is compared with it; nowhere else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ PACKAGE = Path(__file__).parents[2] / "tinyfaas"
 
 # When an invocation began, a version was uploaded, a server started; and the names of files that were set aside.
 SHOWN = {"daemon.py": 1, "deploy.py": 1, "dispatch.py": 1, "registry.py": 2}
+# How old a signature is: its time is another machine's, and no other clock can be compared with that.
+COMPARED = {"signing.py": 1}
 
 
 def readings(file: Path) -> int:
@@ -20,4 +22,4 @@ def readings(file: Path) -> int:
 
 def test_no_decision_is_made_by_the_wall_clock() -> None:
     found = {str(file.relative_to(PACKAGE)): readings(file) for file in sorted(PACKAGE.rglob("*.py"))}
-    assert {name: count for name, count in found.items() if count and not name.startswith("cli/")} == SHOWN
+    assert {name: count for name, count in found.items() if count and not name.startswith("cli/")} == SHOWN | COMPARED

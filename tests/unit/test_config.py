@@ -40,6 +40,12 @@ def test_a_node_is_named_in_one_line_or_in_its_table(tmp_path: Path, text: str) 
     assert config.load(written(tmp_path, text), {}).node.name == "pi-01"
 
 
+@pytest.mark.parametrize("table", ["uploads", "upload"])
+def test_who_may_upload_stands_in_a_table_by_either_name(tmp_path: Path, table: str) -> None:
+    loaded = config.load(written(tmp_path, f'[{table}]\nallowed_signers = "/etc/tinyfaas/allowed_signers"'), {})
+    assert loaded.uploads.allowed_signers == "/etc/tinyfaas/allowed_signers"
+
+
 def test_a_node_without_a_name_is_called_like_its_host() -> None:
     assert config.load(NOWHERE, {}).node.name
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyfaas.errors import BadRequest
+from tinyfaas.errors import BadRequest, Forbidden
 from tinyfaas.protocol import (
+    canonical_upload,
     check_arguments,
     check_function,
     encode,
@@ -22,7 +24,9 @@ from tinyfaas.protocol import (
     parse_envelope,
     parse_logs,
     parse_object,
+    parse_signed,
     parse_upload,
+    utc_time,
 )
 
 json_values = st.recursive(
@@ -31,6 +35,7 @@ json_values = st.recursive(
     max_leaves=12,
 )
 keys = st.sampled_from(["args", "kwargs", "request_id", "node", "deadline_ms", "code_b64", "req_b64", "config", "limit",
+                        "signed_at", "signature",
                         "status", "since", "function"])  # fmt: skip
 bodies = st.dictionaries(keys | st.text(), json_values, max_size=6)
 
@@ -95,3 +100,47 @@ def test_what_python_takes_for_json_and_nobody_else_does_is_refused(constant: by
 
 def test_times_are_utc_with_milliseconds() -> None:
     assert iso_time(1_000_000_000.1239) == "2001-09-09T01:46:40.123Z"
+
+
+HEAD = "-----BEGIN SSH SIGNATURE-----"
+uploads = st.fixed_dictionaries(
+    {"code_b64": st.just("eA=="), "signature": st.just(HEAD) | json_values},
+    optional={
+        "config": st.dictionaries(st.text(), json_values, max_size=4),
+        "signed_at": st.datetimes().map(str) | json_values,
+    },
+)
+
+
+@given(uploads)
+def test_any_upload_has_a_signature_to_be_checked_or_is_refused(body: dict[str, object]) -> None:
+    with contextlib.suppress(BadRequest, Forbidden):
+        signed = parse_signed("f", body)
+        absent = {"config": {}, "function": "f", "node": "", "req_b64": ""}
+        assert {**json.loads(signed.text), "signature": HEAD} == {**absent, **body, "signature": HEAD}
+
+
+def test_what_is_signed_has_one_form_whatever_the_order_in_which_it_was_sent() -> None:
+    sent = {"config": {"b": 0.5, "a": ["ä", {"d": "\n", "c": True}]}, "signed_at": "now", "code_b64": "eA=="}
+    text = (
+        '{"code_b64":"eA==","config":{"a":["ä",{"c":true,"d":"\\n"}],"b":0.5},'
+        '"function":"f","node":"","req_b64":"","signed_at":"now"}'
+    )
+    assert canonical_upload("f", sent) == text.encode()
+    empty = {"req_b64": "", "node": "", "request_id": "r", **dict(reversed(sent.items()))}
+    assert canonical_upload("f", empty) == text.encode()
+
+
+@pytest.mark.parametrize("config", [{"a": "\ud800"}, {"a": 1e999}])
+def test_settings_that_have_no_canonical_form_are_a_bad_request(config: dict[str, object]) -> None:
+    with pytest.raises(BadRequest, match="can't be signed"):
+        canonical_upload("f", {"code_b64": "", "config": config, "signed_at": "now"})
+
+
+@given(st.datetimes(timezones=st.timezones()) | st.datetimes(), st.datetimes(timezones=st.timezones()))
+def test_times_of_one_form_compare_as_times(one: datetime, other: datetime) -> None:
+    one = one if one.tzinfo else one.replace(tzinfo=UTC)
+    with contextlib.suppress(ValueError):  # beyond the calendar, in UTC
+        assert (utc_time(one.isoformat()) < utc_time(other.isoformat())) == (
+            datetime.fromisoformat(one.isoformat()) < datetime.fromisoformat(other.isoformat())
+        )

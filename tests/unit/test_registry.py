@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,39 @@ def test_only_so_many_versions_are_kept() -> None:
     for _ in range(7):
         record = record.with_version(version(record.next_number), keep=3)
     assert [each.number for each in record.versions] == [5, 6, 7]
+
+
+SIGNED_AT = "2026-01-01T00:00:00.000000Z"
+
+
+def test_when_an_upload_was_signed_is_known_after_rollbacks_unsigned_uploads_and_a_restart(tmp_path: Path) -> None:
+    record = Record(0, 1, ()).with_version(version(1), keep=3)
+    record = record.with_version(replace(version(2), signed_by="alice"), keep=3, signed_at=SIGNED_AT)
+    back = record.rolled_back()
+    assert back is not None
+    registry_in(tmp_path).put("f", back.with_version(version(3), keep=3))
+    assert registry_in(tmp_path).record("f").signed_at == SIGNED_AT
+    registry_in(tmp_path).put("f", record)
+    assert registry_in(tmp_path).record("f").version.signed_by == "alice"
+
+
+def test_a_record_from_before_there_were_signatures_loads(tmp_path: Path) -> None:
+    registry_in(tmp_path).put("f", Record(0, 1, ()).with_version(version(1), keep=3))
+    document = json.loads((tmp_path / "functions.json").read_bytes())
+    assert "signed_at" not in document["f"]
+    del document["f"]["versions"][0]["signed_by"]
+    (tmp_path / "functions.json").write_text(json.dumps(document))
+    record = registry_in(tmp_path).record("f")
+    assert (record.signed_at, record.version.signed_by) == ("", "")
+
+
+@pytest.mark.parametrize("signed_at", ["soon", 5, None])
+def test_a_record_whose_time_of_signing_is_none_is_set_aside(tmp_path: Path, signed_at: object) -> None:
+    registry_in(tmp_path).put("f", Record(0, 1, ()).with_version(version(1), keep=3, signed_at=SIGNED_AT))
+    document = json.loads((tmp_path / "functions.json").read_bytes())
+    document["f"]["signed_at"] = signed_at
+    (tmp_path / "functions.json").write_text(json.dumps(document))
+    assert registry_in(tmp_path).names() == []
 
 
 def test_a_removed_function_is_not_found(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What runs in a worker. A folder that Python starts by path; the server shares only `faaswire` with it."""
+"""What runs outside the server: a folder that Python starts by path; the server shares only `faaswire` with it."""

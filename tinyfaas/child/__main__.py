@@ -1,223 +1,106 @@
-"""A worker: loads one function and calls its `main` for each frame that comes, until the channel ends.
+"""The fork server: an interpreter that has the standard modules loaded, and forks a worker whenever it is asked.
 
-Runs inside the function's environment, so it imports the standard library only and nothing of tinyfaas. The frame
-channel is a socket of its own: what user code prints, or does to stdin and stdout, can't reach it.
+It knows nothing of any function: it is handed descriptors (c: the channel; o, e: stdout and stderr; g: the control
+group to be in; n: a process in whose namespaces to be, N: in whose network too). What a worker is to be, its secrets
+above all, the worker alone reads from its own channel. Otherwise what one function was told would stand in the memory
+of the next.
 
-Started as `python -I <this folder> FD CODE_DIR MAX_RESULT_BYTES NAME=LIMIT,…`.
+Started as `python -I -S <this folder> FD`. A request on that socket names the descriptors that come with it, a letter
+each; the answer is the worker's process id, or `!` and what went wrong. The worker's parent is then the server: the
+process in between has ended, and orphans go to the server.
 """
 
 from __future__ import annotations
 
 import gc
-import io
+import importlib
 import json
 import os
-import resource
+import site
 import socket
 import sys
 import traceback
-import types
-from collections.abc import Callable
 from typing import Any, NoReturn
 
-import faaswire
+import faascell
+import faasworker
 
-SOURCE = "func.py"
-LONGEST_TRACEBACK = 8_000
-
-# Taken before user code runs: a function that replaces json.dumps, or os._exit, harms only itself.
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-_decode = json.loads
-_exit = os._exit
-
-
-class Channel:
-    """The socket to the server, blocking; its end is the worker's end."""
-
-    def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
-        self._socket.setblocking(True)
-        self._owner = os.getpid()
-
-    def receive(self) -> tuple[int, bytes]:
-        """The next call: its number and its payload."""
-        length, _, number = faaswire.HEADER.unpack(self._exactly(faaswire.HEADER.size))
-        return number, self._exactly(length)
-
-    def send(self, kind: int, number: int, body: bytes) -> None:
-        """Send one frame. A process that the function forked has no say here, and ends."""
-        if os.getpid() != self._owner:
-            _exit(0)
-        try:
-            self._socket.sendall(faaswire.frame(kind, number, body))
-        except OSError:
-            _exit(1)
-
-    def _exactly(self, count: int) -> bytes:
-        try:
-            data = self._socket.recv(count, socket.MSG_WAITALL) if count else b""
-            while len(data) < count:
-                more = self._socket.recv(count - len(data), socket.MSG_WAITALL)
-                if not more:
-                    _exit(0)
-                data += more
-        except OSError:
-            _exit(1)
-        return data
+# Loaded once for all workers: each starts faster, and they share the memory. What few functions use, or what is large
+# (asyncio, ssl, urllib.request), a function loads itself.
+_SHARED = (
+    "base64", "collections.abc", "contextlib", "datetime", "functools", "hashlib", "logging", "math", "pathlib",
+    "random", "statistics", "subprocess", "threading", "typing",
+)  # fmt: skip
+_LONGEST_REQUEST = 16
+_MOST_DESCRIPTORS = 8
 
 
-def load(code_dir: str) -> Callable[..., Any]:
-    """Run func.py as module `func` and return its `main`; whatever is wrong raises."""
-    path = os.path.join(code_dir, SOURCE)  # noqa: PTH118  (pathlib would cost every cold start its import)
-    with io.open_code(path) as file:
-        source = file.read()
-    module = types.ModuleType("func")
-    module.__file__ = path
-    sys.modules["func"] = module
-    sys.path.insert(0, code_dir)
-    exec(compile(source, SOURCE, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  (what a worker is for)
-    main = getattr(module, "main", None)
-    if main is None:
-        raise AttributeError("func.py defines no main")
-    if not callable(main):
-        raise TypeError(f"main in func.py is not callable but {type(main).__name__}")
-    return main  # type: ignore[no-any-return]
-
-
-class Caller:
-    """Calls `main`; the event loop of an `async def main` lives as long as the worker."""
-
-    def __init__(self, main: Callable[..., Any]) -> None:
-        self._main = main
-        self._runner: Any = None
-
-    def __call__(self, payload: bytes) -> Any:
-        """The value that `main` returns for a request's payload."""
-        request = _decode(payload) if payload else {}
-        value = self._main(*request.get("args", ()), **request.get("kwargs", {}))
-        return self._awaited(value) if isinstance(value, types.CoroutineType) else value
-
-    def _awaited(self, coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
-        if self._runner is None:
-            import asyncio  # few functions need it, and it would double every cold start
-
-            self._runner = asyncio.Runner()
-        return self._runner.run(coroutine)
-
-
-def result_text(value: Any, largest: int) -> bytes:
-    """The result as JSON; raises `BadResult` for what JSON can't hold or for too much of it."""
-    try:
-        try:
-            text = _encode(value).encode("utf-8")
-        except UnicodeEncodeError:
-            text = _encode_ascii(value).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadResult(f"the result is not JSON: {said(error)}") from None
-    if len(text) > largest:
-        raise BadResult(f"the result has {len(text)} bytes, {largest} are allowed")
-    return text
-
-
-class BadResult(Exception):
-    """`main` returned something that can't be an answer."""
-
-
-def error_body(error: BaseException) -> bytes:
-    """What the server tells the caller about an exception of the function's."""
-    if isinstance(error, BadResult):
-        return _encode_ascii({"code": "bad_result", "error": str(error)}).encode()
-    if isinstance(error, MemoryError):
-        return b'{"code":"out_of_memory","error":"MemoryError: the function ran out of memory"}'
-    name = type(error).__name__
-    text = said(error)
-    body = {
-        "code": "function_error",
-        "error": f"{name}: {text}" if text else name,
-        "error_type": name,
-        "traceback": own_frames(error),
-    }
-    return _encode_ascii(body).encode()
-
-
-def said(error: BaseException) -> str:
-    """The exception's message; one whose `__str__` fails has none."""
-    try:
-        return str(error)[:4000]
-    except Exception:  # noqa: BLE001  (any failure of user code ends up here)
-        return ""
-
-
-def own_frames(error: BaseException) -> str:
-    """The traceback as Python prints it, with the function's own frames only."""
-    try:
-        whole = traceback.TracebackException.from_exception(error, limit=-50, compact=True)
-        linked: traceback.TracebackException | None = whole
-        while linked is not None:
-            linked.stack = traceback.StackSummary.from_list(
-                [entry for entry in linked.stack if entry.filename == SOURCE]
-            )
-            linked = linked.__cause__ or linked.__context__
-        return "".join(whole.format())[-LONGEST_TRACEBACK:]
-    except Exception:  # noqa: BLE001  (an exception may be built so that it can't be shown)
-        return ""
-
-
-def flush() -> None:
-    """Let the server see what was printed before it sees the answer."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # noqa: BLE001, S110  (closed, replaced or broken by the function: its own loss)
-            pass
-
-
-def serve(channel: Channel, call: Caller, largest: int) -> NoReturn:
-    """Answer calls until the server closes the channel."""
+def serve(control: socket.socket) -> NoReturn:
+    """Fork a worker for each request, until the server closes the socket."""
+    for name in _SHARED:
+        importlib.import_module(name)
+    site.setquit()  # what `site` does for every interpreter, but for the environment, which each worker joins
+    site.setcopyright()
+    site.sethelper()
+    gc.collect()
+    gc.freeze()  # no collection in a worker touches, and so copies, what all share
     while True:
-        number, payload = channel.receive()
-        try:
-            kind, body = faaswire.RESULT, result_text(call(payload), largest)
-        except BaseException as error:  # noqa: BLE001  (sys.exit and KeyboardInterrupt are the function's errors too)
-            kind, body = faaswire.ERROR, error_body(error)
-        flush()
-        channel.send(kind, number, body)
+        kinds, fds, _, _ = socket.recv_fds(control, _LONGEST_REQUEST, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        if not kinds:
+            os._exit(0)
+        said = fork(dict(zip(kinds.decode("ascii"), fds, strict=True)))
+        for fd in fds:
+            os.close(fd)
+        control.send(said)
 
 
-def limit(bounds: str) -> None:
-    """Set the kernel's own limits, `NOFILE=256,CORE=0`, for good: never above what is allowed already."""
-    for bound in filter(None, bounds.split(",")):
-        name, _, value = bound.partition("=")
-        kind = getattr(resource, f"RLIMIT_{name}")
-        hard = resource.getrlimit(kind)[1]
-        wanted = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
-        resource.setrlimit(kind, (wanted, wanted))
+def fork(fds: dict[str, int]) -> bytes:
+    """Fork a worker by way of a process that enters the cell and ends; returns what the server is told."""
+    ours, theirs = os.pipe()
+    between = os.fork()
+    if between == 0:
+        step_between(fds, theirs)
+    os.close(theirs)
+    said = os.read(ours, 1024)
+    os.close(ours)
+    os.waitpid(between, 0)  # from here on the server is the worker's parent
+    return said or b"!the process in between died"
 
 
-def start(fd: int, code_dir: str, largest: int, bounds: str) -> NoReturn:
-    """Load the function, say how that went, and serve."""
-    channel = Channel(fd)
-    limit(bounds)
-    sys.dont_write_bytecode = True
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # by lines, so that a crash does not swallow a function's last words
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+def step_between(fds: dict[str, int], tell: int) -> NoReturn:
+    """Enter the cell, fork the worker there, tell its process id, and end."""
     try:
-        main = load(code_dir)
-    except BaseException as error:  # noqa: BLE001  (whatever an import raises, sys.exit included)
-        name = type(error).__name__
-        flush()
-        channel.send(
-            faaswire.FAILED, 0, _encode_ascii({"error": f"{name}: {said(error)}", "detail": own_frames(error)}).encode()
-        )
-        _exit(1)
-    flush()
-    gc.freeze()
-    channel.send(faaswire.READY, 0, b"{}")
-    serve(channel, Caller(main), largest)
+        faascell.enter(fds.get("g"), fds.get("n", fds.get("N")), network="N" in fds)
+        worker = os.fork()
+    except OSError as error:
+        os.write(tell, f"!{error.strerror}".encode())
+        os._exit(1)
+    if worker:
+        os.write(tell, b"%d" % worker)
+        os._exit(0)
+    try:
+        become(fds["c"], fds["o"], fds["e"])
+    finally:
+        traceback.print_exc()  # a fault of ours, as nothing of the function's is left to fly here
+        os._exit(1)
+
+
+def become(channel_fd: int, stdout: int, stderr: int) -> NoReturn:
+    """Be a worker."""
+    channel = faasworker.Channel(faascell.settle(channel_fd, stdout, stderr))
+    start: dict[str, Any] = json.loads(channel.receive()[1])
+    try:
+        if start["parent"]:
+            faascell.die_with(start["parent"])
+        faascell.give_up(start)
+        os.chdir(start["state_dir"])
+        faascell.join(start["python"], start["environ"])
+        faascell.forbid(start["seccomp"])
+    except Exception as error:  # noqa: BLE001  (whatever keeps it from being a worker, the server is told)
+        faasworker.refuse(channel, error)
+    faasworker.work(channel, start["code_dir"], start["largest"])
 
 
 if __name__ == "__main__":
-    start(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    sys.path.pop(0)  # this folder: a function's modules are not to be found in it
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -16,6 +16,8 @@ ERROR = 3  # worker → server: the body is an object with code, error, error_ty
 READY = 4  # worker → server: func.py is loaded and `main` is callable
 FAILED = 5  # worker → server: it is not; the body is an object with error and detail
 
+START = 6  # server → worker: the first frame; the body is an object that says what to be
+
 LARGEST_ERROR_BYTES = 65_536
 
 

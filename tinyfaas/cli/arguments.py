@@ -124,6 +124,7 @@ def _parser() -> Parser:
     _about_one(command("info", "show one function: versions, settings, counters"), QUICK_S)
     _logs(command("logs", "show what a function did, newest last"))
     _plain(command("status", "show how the server and the device are"), QUICK_S)
+    _doctor(command("doctor", "check this device and its broker, and say how to fix what is wrong"))
     _about_one(command("delete", "remove a function, its state and its history"), CHANGE_S)
     _about_one(command("rollback", "make the version before the current one current"), CHANGE_S)
     return parser
@@ -145,11 +146,22 @@ def _config(parser: Parser) -> None:
     _json(parser)
 
 
+def _doctor(parser: Parser) -> None:
+    _config(parser)
+    _broker(parser)
+
+
 def _deploy(parser: Parser) -> None:
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder that holds func.py")
     parser.add_argument("--name", metavar="FN", type=function_name, help="the function's name (default: the folder's)")
     parser.add_argument(
         "--wait", action="store_true", help="wait until it is ready; without it, until the server has taken it"
+    )
+    parser.add_argument(
+        "--sign",
+        metavar="KEY",
+        default=os.environ.get("TINYFAAS_SIGN_KEY"),
+        help="sign it with this SSH key; with a .pub, by ssh-agent (default: $TINYFAAS_SIGN_KEY)",
     )
     _plain(parser, BUILD_S)
 
@@ -186,10 +198,14 @@ def _about_one(parser: Parser, timeout_s: float) -> None:
     _plain(parser, timeout_s)
 
 
-def _plain(parser: Parser, timeout_s: float) -> None:
-    """What all commands that talk to a server have."""
+def _broker(parser: Parser) -> None:
     parser.add_argument("--host", help="the broker's host (default: $TINYFAAS_MQTT_HOST, or localhost)")
     parser.add_argument("--port", type=port, help="its port (default: $TINYFAAS_MQTT_PORT, or 1883)")
+
+
+def _plain(parser: Parser, timeout_s: float) -> None:
+    """What all commands that talk to a server have."""
+    _broker(parser)
     parser.add_argument("--node", metavar="NAME", help="only the node of this name answers")
     parser.add_argument(
         "--timeout",

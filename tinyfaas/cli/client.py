@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from tinyfaas.cli.failures import NoAnswer, Unreachable, Unusable
+from tinyfaas.cli.failures import Absent, NoAnswer, Refused, Unreachable, Unusable
 from tinyfaas.config import Mqtt
 from tinyfaas.gateway.client import Session, make_client
 from tinyfaas.protocol import encode
@@ -72,6 +72,19 @@ def exchange(settings: Mqtt, inquiry: Inquiry) -> Iterator[Heard]:
         line.close()
 
 
+def greet(settings: Mqtt, timeout_s: float) -> dict[str, Any]:
+    """Connect, and say goodbye: what the broker tells of itself at that (MQTT 5; else nothing).
+
+    Raises `Refused`, `Unreachable`, or `ConfigError` for TLS files.
+    """
+    line = _Line(settings, Inquiry("", {}, "", "", timeout_s, timeout_s))
+    try:
+        line.connect()
+        return line.told
+    finally:
+        line.close()
+
+
 class _Line:
     """A connection for one request. What paho calls back is noted; `_wait` reads on until it is there."""
 
@@ -82,6 +95,7 @@ class _Line:
         self._v5 = settings.protocol == "5"
         self._deadline_s = time.monotonic() + inquiry.timeout_s
         self._request_id = secrets.token_hex(8)
+        self.told: dict[str, Any] = {}
         self._connack: ReasonCode | None = None
         self._subacks: dict[int, ReasonCode] = {}
         self._puback: ReasonCode | None = None
@@ -106,7 +120,7 @@ class _Line:
             raise Unreachable(f"no broker at {self._where}: something listens there and says nothing")
         if self._connack is not None and self._connack.is_failure:
             hint = "; see TINYFAAS_MQTT_USERNAME, TINYFAAS_MQTT_PASSWORD_FILE" if self._connack.value in _WHO else ""
-            raise Unreachable(f"the broker at {self._where} refused us: {_lowered(str(self._connack))}{hint}")
+            raise Refused(f"the broker at {self._where} refused us: {_lowered(str(self._connack))}{hint}")
 
     def subscribe(self) -> None:
         """Subscribe to where answers come; only the request's own topic must be allowed."""
@@ -137,7 +151,7 @@ class _Line:
         if self._puback is None:
             return  # the answer was quicker than the acknowledgement
         if self._puback.value == _NO_SUBSCRIBER:
-            raise Unreachable(f"no tinyfaas server at {self._where}: nobody subscribes to {self._inquiry.topic}")
+            raise Absent(f"no tinyfaas server at {self._where}: nobody subscribes to {self._inquiry.topic}")
         if self._puback.is_failure:
             raise Unreachable(f"the broker at {self._where} refused the request: {_lowered(str(self._puback))}")
 
@@ -179,8 +193,9 @@ class _Line:
             return f"no broker at {self._where}: the connection was closed before a word of MQTT{why}"
         return f"the connection to the broker at {self._where} was lost{why}"
 
-    def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+    def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._connack = reason
+        self.told = properties.json() if properties else {}
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._reason = str(reason)

@@ -61,11 +61,13 @@ def config(args: argparse.Namespace) -> int:
 
 def deploy(args: argparse.Namespace) -> int:
     """Upload a function; wait until it serves, or until the server has taken it."""
-    from tinyfaas.cli import folder, show
+    from tinyfaas.cli import folder, show, signature
     from tinyfaas.cli.progress import Progress, width_of
 
     name = args.name or folder.name_of(args.folder)
     body = folder.upload_of(args.folder)
+    if args.sign:
+        body = signature.signed(body, name, args.node or "", args.sign, args.timeout)
     progress = Progress(sys.stderr, width_of(sys.stderr))
     try:
         # The server says at once that it has taken an upload, however long the build takes then.
@@ -105,9 +107,33 @@ def administer(args: argparse.Namespace) -> int:
     return _conclude(args, answer, shown[args.command])
 
 
+def doctor(args: argparse.Namespace) -> int:
+    """Check this device, and print each finding as soon as it is there."""
+    from tinyfaas.cli.doctor import report, service
+    from tinyfaas.cli.doctor.checks import CHECKS
+    from tinyfaas.cli.doctor.finding import State
+
+    device = service.here(args, os.environ)
+    described, found = device.described(), {}
+    width = max(len(check.name) for check in CHECKS)
+    coloured = report.takes_colour(sys.stdout)
+    if not args.json:
+        print(f"{report.heading(described)}\n")
+    for check in CHECKS:
+        found[check.name] = check.make(device)
+        if not args.json:
+            print(report.lines(check.name, found[check.name], width, coloured=coloured), flush=True)
+    if args.json:
+        _print_json(report.document(described, found))
+    else:
+        print(f"\n{report.summary(found.values())}")
+    return Exit.FAILED if report.worst(found.values()) is State.FAIL else Exit.OK
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": serve,
     "config": config,
+    "doctor": doctor,
     "deploy": deploy,
     "invoke": invoke,
     **dict.fromkeys(("list", "info", "logs", "status", "delete", "rollback"), administer),

@@ -25,6 +25,14 @@ class Unreachable(Failed):
     status = Exit.UNREACHABLE
 
 
+class Refused(Unreachable):
+    """The broker is there, and does not let us in."""
+
+
+class Absent(Unreachable):
+    """The broker is there, and nobody would get the request."""
+
+
 class NoAnswer(Failed):
     """The broker has the request, and no answer came in time."""
 

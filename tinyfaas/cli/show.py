@@ -32,7 +32,8 @@ def info(answer: Answer) -> str:
     rows.append(("settings", ", ".join(_settings(answer.get("config", {}))) or "-"))
     for each in answer.get("versions", []):
         current = ", current" if each.get("version") == answer.get("version") else ""
-        told = f"{each.get('uploaded')}, digest {str(each.get('digest'))[:12]}{current}"
+        signed = f", signed by {each['signed_by']}" if each.get("signed_by") else ""
+        told = f"{each.get('uploaded')}, digest {str(each.get('digest'))[:12]}{signed}{current}"
         rows.append((f"version {each.get('version')}", told))
     return table(rows)
 

@@ -1,0 +1,138 @@
+"""What a process does to itself before it becomes a worker: enter its cell, give up every power, join an environment.
+
+`enter` is for the process in between, which can't be a worker itself: a process namespace is that of later children.
+All the rest is for the worker. Each step raises `OSError` with the name of the call that was refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import io
+import os
+import resource
+import signal
+import site
+import sys
+import time
+import types
+from collections.abc import Mapping
+from typing import Any
+
+_NAMESPACES = 0x3C020000  # user, process, IPC, UTS and mounts, as in sched.h
+_NETWORK, _CGROUP = 0x40000000, 0x02000000
+_SET_PDEATHSIG, _SET_DUMPABLE, _SET_NAME, _SET_SECCOMP, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 1, 4, 15, 22, 24, 38
+_SECCOMP_FILTER = 2
+_CAPABILITY_VERSION = 0x20080522
+_MOST_CAPABILITIES = 64
+_CHANNEL = 3
+_MOST_DESCRIPTORS = 64
+_OOM_SCORE = 900  # when the device runs out of memory, a worker goes before the server and the broker
+_NICENESS = 5  # a function that computes does not hold up the server that answers for it
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def enter(group: int | None, sandbox: int | None, *, network: bool) -> None:
+    """Move into a control group (its `cgroup.procs`), and into the namespaces of a process (its pidfd).
+
+    `network` says that there is one of those too; one that is not left can't be entered.
+    """
+    if group is not None:
+        os.write(group, b"0\n")
+    if sandbox is not None:
+        wanted = _NAMESPACES | (_NETWORK if network else 0)
+        if _libc.setns(sandbox, wanted | _CGROUP):  # a kernel may know no such namespace
+            _demand("setns", _libc.setns(sandbox, wanted))
+
+
+def settle(channel: int, stdout: int, stderr: int) -> int:
+    """Put the descriptors where a process expects them and close all others; returns the channel's."""
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    if channel != _CHANNEL:
+        os.dup2(channel, _CHANNEL, inheritable=False)
+    os.closerange(_CHANNEL + 1, _MOST_DESCRIPTORS)
+    os.setsid()
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  (kept open)
+    sys.stdout = _printing_to(1)
+    sys.stderr = _printing_to(2)
+    return _CHANNEL
+
+
+def _printing_to(fd: int) -> io.TextIOWrapper:
+    """By lines, so that a crash does not swallow a function's last words."""
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def give_up(start: Mapping[str, Any]) -> None:
+    """Set the limits that the kernel holds, give up all privileges, and be the first to go when memory runs out."""
+    _libc.prctl(_SET_NAME, start["title"].encode()[:15], 0, 0, 0)
+    for name, value in start["bounds"].items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(kind)[1]
+        wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (wanted, wanted))
+    _write("/proc/self/oom_score_adj", _OOM_SCORE)
+    os.nice(_NICENESS)
+    _demand("prctl", _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    for capability in range(_MOST_CAPABILITIES):
+        if _libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0):
+            break  # the kernel knows no more, or there was nothing to drop
+    nothing = (ctypes.c_uint32 * 6)()
+    _demand("capset", _libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), nothing))
+    # Who enters a namespace can't be looked at; the server looks at how much memory its workers use.
+    _libc.prctl(_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def die_with(parent: int) -> None:
+    """Without a sandbox nothing else ends a worker whose server was killed."""
+    _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def join(python: str, environ: Mapping[str, str]) -> None:
+    """Be what `python`, of a virtual environment, would be if it had been started with this environment."""
+    os.environ.clear()
+    os.environ.update(environ)
+    time.tzset()
+    prefix = os.path.dirname(os.path.dirname(python))  # noqa: PTH120  (plain text is quicker)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    packages = f"{prefix}/lib/{version}/site-packages"
+    if not os.path.isdir(packages):  # noqa: PTH112  (as above)
+        raise RuntimeError(f"its environment was not built for {version}: upload it again")
+    sys.executable = python
+    sys.prefix = sys.exec_prefix = prefix
+    sys.argv[:] = [""]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    site.PREFIXES[:] = [prefix]
+    site.addsitedir(packages)
+
+
+def forbid(program: str) -> None:
+    """Install a seccomp filter, given as its program in base64; empty for none."""
+    if not program:
+        return
+    instructions = base64.b64decode(program)
+    buffer = ctypes.create_string_buffer(instructions, len(instructions))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    filter_ = Program(len(instructions) // 8, ctypes.addressof(buffer))
+    _demand("seccomp", _libc.prctl(_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(filter_), 0, 0))
+
+
+def _demand(call: str, result: int) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{call}: {os.strerror(code)}")
+
+
+def _write(path: str, value: int) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as file:  # noqa: PTH123  (as above)
+            file.write(str(value))
+    except OSError:  # a kernel or sandbox that refuses it is one more reason to go on without
+        pass

@@ -1,0 +1,205 @@
+"""A worker: loads one function and calls its `main` for each frame that comes, until the channel ends.
+
+Runs as a child of the fork server, closed in, with the function's environment joined; so it imports the standard
+library only and nothing of tinyfaas. The frame channel is a socket of its own: what user code prints, or does to stdin
+and stdout, can't reach it.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import io
+import json
+import os
+import socket
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import faaswire
+
+SOURCE = "func.py"
+LONGEST_TRACEBACK = 8_000
+
+# Taken before user code runs: a function that replaces json.dumps, or os._exit, harms only itself.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_decode = json.loads
+_exit = os._exit
+
+
+class Channel:
+    """The socket to the server, blocking; its end is the worker's end."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._owner = os.getpid()
+
+    def receive(self) -> tuple[int, bytes]:
+        """The next call: its number and its payload."""
+        length, _, number = faaswire.HEADER.unpack(self._exactly(faaswire.HEADER.size))
+        return number, self._exactly(length)
+
+    def send(self, kind: int, number: int, body: bytes) -> None:
+        """Send one frame. A process that the function forked has no say here, and ends."""
+        if os.getpid() != self._owner:
+            _exit(0)
+        try:
+            self._socket.sendall(faaswire.frame(kind, number, body))
+        except OSError:
+            _exit(1)
+
+    def _exactly(self, count: int) -> bytes:
+        try:
+            data = self._socket.recv(count, socket.MSG_WAITALL) if count else b""
+            while len(data) < count:
+                more = self._socket.recv(count - len(data), socket.MSG_WAITALL)
+                if not more:
+                    _exit(0)
+                data += more
+        except OSError:
+            _exit(1)
+        return data
+
+
+def load(code_dir: str) -> Callable[..., Any]:
+    """Run func.py as module `func` and return its `main`; whatever is wrong raises."""
+    path = os.path.join(code_dir, SOURCE)  # noqa: PTH118  (pathlib would cost every cold start its import)
+    with io.open_code(path) as file:
+        source = file.read()
+    module = types.ModuleType("func")
+    module.__file__ = path
+    sys.modules["func"] = module
+    sys.path.insert(0, code_dir)
+    exec(compile(source, SOURCE, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  (what a worker is for)
+    main = getattr(module, "main", None)
+    if main is None:
+        raise AttributeError("func.py defines no main")
+    if not callable(main):
+        raise TypeError(f"main in func.py is not callable but {type(main).__name__}")
+    return main  # type: ignore[no-any-return]
+
+
+class Caller:
+    """Calls `main`; the event loop of an `async def main` lives as long as the worker."""
+
+    def __init__(self, main: Callable[..., Any]) -> None:
+        self._main = main
+        self._runner: Any = None
+
+    def __call__(self, payload: bytes) -> Any:
+        """The value that `main` returns for a request's payload."""
+        request = _decode(payload) if payload else {}
+        value = self._main(*request.get("args", ()), **request.get("kwargs", {}))
+        return self._awaited(value) if isinstance(value, types.CoroutineType) else value
+
+    def _awaited(self, coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
+        if self._runner is None:
+            asyncio = importlib.import_module("asyncio")  # few functions need it, and it would double every cold start
+            self._runner = asyncio.Runner()
+        return self._runner.run(coroutine)
+
+
+def result_text(value: Any, largest: int) -> bytes:
+    """The result as JSON; raises `BadResult` for what JSON can't hold or for too much of it."""
+    try:
+        try:
+            text = _encode(value).encode("utf-8")
+        except UnicodeEncodeError:
+            text = _encode_ascii(value).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadResult(f"the result is not JSON: {said(error)}") from None
+    if len(text) > largest:
+        raise BadResult(f"the result has {len(text)} bytes, {largest} are allowed")
+    return text
+
+
+class BadResult(Exception):
+    """`main` returned something that can't be an answer."""
+
+
+def error_body(error: BaseException) -> bytes:
+    """What the server tells the caller about an exception of the function's."""
+    if isinstance(error, BadResult):
+        return _encode_ascii({"code": "bad_result", "error": str(error)}).encode()
+    if isinstance(error, MemoryError):
+        return b'{"code":"out_of_memory","error":"MemoryError: the function ran out of memory"}'
+    name = type(error).__name__
+    text = said(error)
+    body = {
+        "code": "function_error",
+        "error": f"{name}: {text}" if text else name,
+        "error_type": name,
+        "traceback": own_frames(error),
+    }
+    return _encode_ascii(body).encode()
+
+
+def said(error: BaseException) -> str:
+    """The exception's message; one whose `__str__` fails has none."""
+    try:
+        return str(error)[:4000]
+    except Exception:  # noqa: BLE001  (any failure of user code ends up here)
+        return ""
+
+
+def own_frames(error: BaseException) -> str:
+    """The traceback as Python prints it, with the function's own frames only."""
+    try:
+        whole = traceback.TracebackException.from_exception(error, limit=-50, compact=True)
+        linked: traceback.TracebackException | None = whole
+        while linked is not None:
+            linked.stack = traceback.StackSummary.from_list(
+                [entry for entry in linked.stack if entry.filename == SOURCE]
+            )
+            linked = linked.__cause__ or linked.__context__
+        return "".join(whole.format())[-LONGEST_TRACEBACK:]
+    except Exception:  # noqa: BLE001  (an exception may be built so that it can't be shown)
+        return ""
+
+
+def flush() -> None:
+    """Let the server see what was printed before it sees the answer."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001, S110  (closed, replaced or broken by the function: its own loss)
+            pass
+
+
+def serve(channel: Channel, call: Caller, largest: int) -> NoReturn:
+    """Answer calls until the server closes the channel."""
+    while True:
+        number, payload = channel.receive()
+        try:
+            kind, body = faaswire.RESULT, result_text(call(payload), largest)
+        except BaseException as error:  # noqa: BLE001  (sys.exit and KeyboardInterrupt are the function's errors too)
+            kind, body = faaswire.ERROR, error_body(error)
+        flush()
+        channel.send(kind, number, body)
+
+
+def work(channel: Channel, code_dir: str, largest: int) -> NoReturn:
+    """Load the function, say how that went, and serve. `largest` is that of a result, in bytes."""
+    sys.dont_write_bytecode = True
+    try:
+        main = load(code_dir)
+    except BaseException as error:  # noqa: BLE001  (whatever an import raises, sys.exit included)
+        flush()
+        refuse(channel, error)
+    flush()
+    gc.freeze()
+    channel.send(faaswire.READY, 0, b"{}")
+    serve(channel, Caller(main), largest)
+
+
+def refuse(channel: Channel, error: BaseException) -> NoReturn:
+    """Say why there is nothing to call, and end."""
+    name = type(error).__name__
+    body = {"error": f"{name}: {said(error)}", "detail": own_frames(error)}
+    channel.send(faaswire.FAILED, 0, _encode_ascii(body).encode())
+    _exit(1)
