@@ -18,7 +18,7 @@ SUITE = os.environ.get("SUITE", "bookworm")
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinyfaas", "arm")
 _IMAGE = Path(__file__).with_name("image")
 _BUILD_S = 1800.0
-_BOOT_S = 300.0
+_BOOT_S = 600.0
 
 
 def image(what: str) -> Path:
@@ -39,12 +39,35 @@ class Machine:
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="tinyfaas-arm-")))
 
     def boot(self) -> Machine:
-        """Switch it on, and wait until one can log in."""
-        made = image("machine")
-        disk, port = self.folder / "disk.qcow2", free_port()
-        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", made / "disk.img", disk]
+        """Switch it on for the first time, and wait until one can log in and everything has started."""
+        self._image = image("machine")
+        create: list[str | Path] = [
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            self._image / "disk.img",
+            self._disk,
+        ]
         subprocess.run(create, check=True)
-        shutil.copy(made / "key", self.folder / "key")
+        shutil.copy(self._image / "key", self.folder / "key")
+        self._switch_on()
+        return self
+
+    def reboot(self, kernel_words: str) -> None:
+        """Shut it down and switch it on with other words for its kernel."""
+        self.tried("systemctl poweroff")
+        self._qemu.wait(_BOOT_S)
+        self._leave()
+        self.kernel_words = kernel_words
+        self._switch_on()
+
+    def _switch_on(self) -> None:
+        port = free_port()
         self._ssh = [
             "ssh", "-i", str(self.folder / "key"), "-p", str(port), "-o", "BatchMode=yes", "-o", "ConnectTimeout=20",
             "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
@@ -55,12 +78,11 @@ class Machine:
         self._qemu = subprocess.Popen([
             "qemu-system-aarch64", "-machine", "virt,gic-version=2", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi",
             "-smp", "2", "-m", "1024", "-display", "none", "-serial", f"file:{self.console}",
-            "-kernel", made / "kernel", "-initrd", made / "initrd", "-append", words,
-            "-drive", f"file={disk},if=none,id=disk,format=qcow2", "-device", "virtio-blk-pci,drive=disk",
+            "-kernel", self._image / "kernel", "-initrd", self._image / "initrd", "-append", words,
+            "-drive", f"file={self._disk},if=none,id=disk,format=qcow2", "-device", "virtio-blk-pci,drive=disk",
             "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=net,romfile=",
         ], stdin=subprocess.DEVNULL)  # fmt: skip
         eventually(self._lets_us_in, f"a log-in; see {self.console}", timeout_s=_BOOT_S)
-        return self
 
     @property
     def console(self) -> Path:
@@ -70,8 +92,9 @@ class Machine:
     def tried(self, command: str, *, put_in: bytes = b"", timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root; its outcome may be a failure."""
         found = subprocess.run(
-            [*self._ssh, command], input=put_in, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s
-        )
+            [*self._ssh, command], input=put_in, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s,
+            check=False,
+        )  # fmt: skip
         return subprocess.CompletedProcess(command, found.returncode, found.stdout.decode("utf-8", "replace"))
 
     def run(self, command: str, *, put_in: bytes = b"", timeout_s: float = 300.0) -> str:
@@ -82,7 +105,7 @@ class Machine:
 
     def write(self, path: str, text: str) -> None:
         """Write a file, for everyone to read."""
-        self.run(f"mkdir -p {os.path.dirname(path)} && cat >{path} && chmod a+r {path}", put_in=text.encode())
+        self.run(f"mkdir -p {Path(path).parent} && cat >{path} && chmod a+r {path}", put_in=text.encode())
 
     def copy(self, folder: Path, target: str, *names: str) -> None:
         """Copy files and folders below `folder` to below `target`."""
@@ -93,10 +116,17 @@ class Machine:
 
     def power_off(self) -> None:
         """Switch it off as one pulls a plug, and forget its disk."""
-        subprocess.run([*self._ssh, "-O", "exit"], check=False, capture_output=True)
+        self._leave()
         self._qemu.kill()
         self._qemu.wait()
         shutil.rmtree(self.folder)
+
+    def _leave(self) -> None:
+        subprocess.run([*self._ssh, "-O", "exit"], check=False, capture_output=True)
+
+    @property
+    def _disk(self) -> Path:
+        return self.folder / "disk.qcow2"
 
     def _lets_us_in(self) -> bool:
         assert self._qemu.poll() is None, f"qemu has ended; see {self.console}"

@@ -346,7 +346,14 @@ def test_what_is_used_is_told_without_what_was_merely_read(unit: Unit, delegatio
 def test_more_processes_than_allowed_are_refused_and_counted(unit: Unit, delegation: Delegation) -> None:
     need(delegation, "pids")
     group = delegation.group(LIMITS, extra_tasks=2)
-    script = "import os, signal\ntry:\n for n in range(20):\n  os.fork() or signal.pause()\nexcept OSError: print(n, flush=True)\n"
+    script = """if True:
+        import os, signal
+        try:
+            for n in range(20):
+                os.fork() or signal.pause()
+        except OSError:
+            print(n, flush=True)
+    """
     process = unit.start(sys.executable, "-c", script, group=unit.path / "worker-1")
     assert process.stdout is not None
 
