@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.harness.waiting import eventually, free_port
 
 SUITE = os.environ.get("SUITE", "bookworm")
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinyfaas", "arm")
+_CACHE = Path("/var/cache/tinyfaas-tests/arm")
 _IMAGE = Path(__file__).with_name("image")
 _BUILD_S = 1800.0
 _BOOT_S = 600.0
