@@ -13,8 +13,8 @@ from typing import Any
 
 # Who writes records. `function` stands for what functions print.
 ROOMS = (
-    "admin", "cgroups", "daemon", "deadletters", "delivery", "deploy", "dispatch", "environments", "forkserver", "function",
-    "gateway", "history", "log", "pool", "registry", "retained", "sandbox", "signing", "watch",
+    "admin", "cgroups", "daemon", "deadletters", "delivery", "deploy", "dispatch", "environments", "forkserver",
+    "function", "gateway", "history", "log", "pool", "registry", "retained", "sandbox", "signing", "watch",
 )  # fmt: skip
 
 
