@@ -39,6 +39,8 @@ class Worker:
 
     def __init__(self, spec: FunctionSpec, node: str, sandbox: Sandbox) -> None:
         self.spec = spec
+        self.limits = spec.limits
+        self.state_dir = spec.state_dir
         self.idle_since_s = time.monotonic()
         self._number = 0
         self._dead: str | None = None
