@@ -22,6 +22,7 @@ from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger
 from tinyfaas.deploy import Deployer
 from tinyfaas.dispatch import Dispatcher
+from tinyfaas.environments import Environments
 from tinyfaas.errors import AlreadyRunning, ConfigError
 from tinyfaas.exits import Exit
 from tinyfaas.gateway.gateway import Gateway
@@ -81,10 +82,11 @@ class Daemon:
         self._registry = Registry(config.data_dir / "functions.json", config.functions_dir, config.limits)
         self._sandbox = Sandbox(config.sandbox.mode)
         self._pool = Pool(config.pool, config.node.name, self._sandbox, self._registry.get_spec)
-        self._watch_over = Watch(self._pool.busy, self._pool.everyone)
+        environments = Environments(config.uploads, self._sandbox)
+        self._watch_over = Watch(self._pool.busy, self._pool.everyone, environments.building)
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
-        self._deployer = Deployer(self._registry, self._pool, config.uploads, self._forget)
+        self._deployer = Deployer(self._registry, self._pool, environments, config.uploads, self._forget)
         self._gateway = Gateway(config, topics, self._ledger, presence)
         recorder = Recorder(
             config.node.name, topics, self._history, self._ledger, config.history.cut_bytes,
