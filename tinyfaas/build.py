@@ -25,7 +25,7 @@ _MIB = 1024 * 1024
 _CHUNK = 65_536
 _TAIL_BYTES = TAIL_LINES * LONGEST_LINE
 _MOST_LINES = 5_000
-_MOST_FILES = 100_000
+_MOST_FILES = 50_000
 _KEPT_FREE_BYTES = 64 * _MIB  # what a build leaves on the disk for everybody else
 _LOOK_EVERY_S = 0.1
 _LOOK_SHARE = 10  # a large environment takes long to look at: of a build's time this part at most
@@ -147,11 +147,13 @@ class Build:
             data = os.read(pipe, _CHUNK)
         except BlockingIOError:
             return True
-        unfinished = self._tail[self._tail.rfind(b"\n") + 1 :]
+        last = self._tail[self._tail.rfind(b"\n") + 1 :]
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
-        whole = unfinished + data if not data else (unfinished + data)[: (unfinished + data).rfind(b"\n") + 1]
-        lines = _lines(whole)
         # Who prints without end is read without end, so that it is not held up; told is then what comes last.
+        new = last + data if self._told < _MOST_LINES else self._tail
+        if data:
+            new = new[: new.rfind(b"\n") + 1]
+        lines = _lines(new if self._told < _MOST_LINES else new[-LONGEST_LINE:])
         for line in lines if self._told < _MOST_LINES else lines[-1:]:
             on_line(line)
         self._told += len(lines)
