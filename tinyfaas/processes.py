@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +12,33 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process and all its descendants use: memory in bytes, and how many tasks (threads) there are."""
+    """What a process and all its descendants use: memory in bytes, and how many tasks (threads) there are.
+
+    Beyond the bound that was asked for, each is a lower one: with too many tasks memory is not counted at all.
+    """
 
     memory_bytes: int
     tasks: int
 
 
-def usage(pid: int, *, enough_bytes: int) -> Usage:
-    """What the tree below and with `pid` uses. Pages that several share are counted once if it may pass the bound."""
-    pids, tasks = _tree(pid)
+def usage(pid: int, *, enough_bytes: int, enough_tasks: int = sys.maxsize) -> Usage:
+    """What the tree below and with `pid` uses. Pages that several share are counted once if it may pass the bound.
+
+    Counts no further than to see that a bound is passed. To ask for a share of pages is to wait for the lock that a
+    process holds while it forks: hundreds of them, each waiting for its turn, would hold up whoever asks for seconds.
+    """
+    pids, tasks = _tree(pid, enough_tasks)
+    if tasks > enough_tasks:
+        return Usage(0, tasks)
     resident = sum(_resident(each) for each in pids)
-    if resident > enough_bytes:
-        resident = sum(_proportional(each) for each in pids)
-    return Usage(resident, tasks)
+    if resident <= enough_bytes:
+        return Usage(resident, tasks)
+    shares = 0
+    for each in pids:
+        shares += _proportional(each)
+        if shares > enough_bytes:
+            break
+    return Usage(shares, tasks)
 
 
 def descendants(pid: int) -> list[int]:
@@ -40,7 +55,7 @@ def stored_bytes(pid: int, folder: str, size_bytes: int) -> int:
     return (found.f_blocks - found.f_bfree) * found.f_frsize if found.f_blocks * found.f_frsize == size_bytes else 0
 
 
-def _tree(pid: int) -> tuple[list[int], int]:
+def _tree(pid: int, enough_tasks: int = sys.maxsize) -> tuple[list[int], int]:
     pids, tasks = [pid], 0
     for each in pids:  # grows while it is walked
         folder = f"/proc/{each}/task"
@@ -49,6 +64,8 @@ def _tree(pid: int) -> tuple[list[int], int]:
         except OSError:
             continue
         tasks += len(threads)
+        if tasks > enough_tasks:
+            break
         for thread in threads:
             try:
                 with open(f"{folder}/{thread}/children", "rb") as file:  # noqa: PTH123  (as above)

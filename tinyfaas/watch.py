@@ -103,13 +103,14 @@ class Watch:
 def _breach(watched: Watched) -> Failure | None:
     limits = watched.limits
     most_bytes = limits.memory_mb * _MIB
+    most_tasks = limits.max_processes + watched.overhead_tasks
     stored = sum(processes.stored_bytes(watched.inside, each, most_bytes) for each in PRIVATE) if watched.boxed else 0
-    used = processes.usage(watched.pid, enough_bytes=most_bytes - stored)
+    used = processes.usage(watched.pid, enough_bytes=most_bytes - stored, enough_tasks=most_tasks)
+    if used.tasks > most_tasks:
+        return Crashed(f"it had more than the {limits.max_processes} processes and threads that are allowed")
     if used.memory_bytes + stored > most_bytes:
         mib = (used.memory_bytes + stored) / _MIB
         return OutOfMemory(f"it used {mib:.0f} MiB of memory, {limits.memory_mb} are allowed, and was killed")
-    if used.tasks > limits.max_processes + watched.overhead_tasks:
-        return Crashed(f"it had {used.tasks} processes and threads, {limits.max_processes} are allowed")
     return None
 
 
