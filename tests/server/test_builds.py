@@ -179,8 +179,8 @@ def test_code_that_is_built_sees_neither_the_servers_files_nor_its_secrets(
               "/etc/tinyfaas", "/etc/shadow", "/root", "/home", f"/proc/{server.pid}"]  # fmt: skip
     place.client.deploy(function, "def main(): return 'before'")
     home = server.functions_dir / function
-    unwritable: list[str | Path] = ["/usr/x", "/etc/x", "/x", home / "x", home / "environments" / "x", server.home / "x",
-                  place.grounds.wheel_house / "x"]  # fmt: skip
+    unwritable = [Path(folder, "x") for folder in ("/", "/usr", "/etc", home, home / "environments", server.home,
+                                                   place.grounds.wheel_house)]  # fmt: skip
     setup = f"""
         import os, signal
         def tried(what):
