@@ -95,8 +95,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
         "import itertools, os\nfor n in itertools.count(): open(f\"{os.environ['TMPDIR']}/{n}\", 'w').close()",
         "files or more|are allowed|took too long",
     ),
-    "sleeps for ever": ("import time; time.sleep(600)", "it took too long"),
-    "won't be asked to end": (
+    "sleeps for ever and won't be asked to end": (
         "import signal, time\nfor each in range(1, 32):\n    try: signal.signal(each, signal.SIG_IGN)\n"
         "    except OSError: pass\ntime.sleep(600)",
         "it took too long",

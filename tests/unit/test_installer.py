@@ -58,6 +58,12 @@ def test_pip_sees_its_configuration_and_what_that_names(tmp_path: Path) -> None:
     assert not {log, tmp_path} & set(found)
 
 
+def test_an_index_on_disk_is_seen_with_the_files_beside_it(tmp_path: Path) -> None:
+    index = tmp_path / "index" / "simple"
+    index.mkdir(parents=True)
+    assert tmp_path / "index" in installer.reads({"PIP_INDEX_URL": index.as_uri()}, Uploads())
+
+
 def test_a_broken_configuration_is_left_to_pip(tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_text("what = \x00 [")
     assert tmp_path / "pip.conf" in installer.reads({"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}, Uploads())
