@@ -63,6 +63,7 @@ class Environments:
 
         Raises `BuildFailed`, and `Unavailable` where there must be a sandbox and is none.
         """
+        home, requirements = home.absolute(), requirements.absolute()  # the same path inside the sandbox and outside
         text = requirements.read_bytes()
         name = digest_of(text)
         environment = home / "environments" / name
@@ -71,6 +72,9 @@ class Environments:
             return name
         if self._sandbox.forbids_running:
             raise Unavailable(f"nothing is built without a sandbox here: {self._sandbox.missing}")
+        house = self._settings.wheel_house
+        if house and not os.path.isdir(house):  # noqa: PTH112  (never raises)
+            raise BuildFailed(f"uploads.wheel_house: there is no folder {house}", detail="")
         if self._settings.only_binary and (line := installer.builds_code(text)):
             raise BuildFailed(f"only wheels may be installed here, and this could be something else: {line}", detail="")
         remove(environment)

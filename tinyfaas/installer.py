@@ -61,7 +61,7 @@ def variables(environ: Mapping[str, str], scratch: Path) -> dict[str, str]:
 
 def reads(environ: Mapping[str, str], settings: Uploads) -> list[Path]:
     """The files and folders of this device that pip needs: itself, its configuration, and what that names."""
-    files = [file for file in _configuration_files(environ) if file.is_file()]
+    files = [file for file in _configuration_files(environ) if os.path.isfile(file)]  # noqa: PTH113  (never raises)
     named = [value for name, value in environ.items() if _PASSED_ON.fullmatch(name) and name not in ("HOME", "LANG")]
     for file in files:
         named += _values(file)
