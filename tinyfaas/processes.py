@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_SLOW_S = 0.02
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -26,6 +28,7 @@ def usage(pid: int, *, enough_bytes: int, enough_tasks: int = sys.maxsize) -> Us
 
     Counts no further than to see that a bound is passed. To ask for a share of pages is to wait for the lock that a
     process holds while it forks: hundreds of them, each waiting for its turn, would hold up whoever asks for seconds.
+    So where an answer was slow to come, tasks are counted again.
     """
     pids, tasks = _tree(pid, enough_tasks)
     if tasks > enough_tasks:
@@ -35,9 +38,12 @@ def usage(pid: int, *, enough_bytes: int, enough_tasks: int = sys.maxsize) -> Us
         return Usage(resident, tasks)
     shares = 0
     for each in pids:
+        asked_s = time.monotonic()
         shares += _proportional(each)
         if shares > enough_bytes:
             break
+        if time.monotonic() - asked_s > _SLOW_S and (now := _tree(pid, enough_tasks)[1]) > enough_tasks:
+            return Usage(0, now)
     return Usage(shares, tasks)
 
 
