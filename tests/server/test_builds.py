@@ -128,6 +128,8 @@ def test_a_hostile_setup_py_ends_its_own_build_and_nothing_else(
     if kind == "fills the private /tmp" and not place.boxed:
         pytest.skip("without a sandbox there is no private /tmp")
     setup, said = HOSTILE[kind]
+    if kind == "forks without end" and not place.boxed:
+        said += "|took too long"  # no kernel bound: on a busy machine hundreds of them hold up whoever counts them
     client, pid = place.client, place.server.pid
     client.deploy(function, "def main(): return 'before'")
     label, start = new_label("hostile"), len(client.seen)
