@@ -119,6 +119,18 @@ class Uploads:
     threads: int = setting(2, "Functions built at once.", low=1, high=16)
     max_bytes: int = setting(4_194_304, "Largest upload in bytes of payload.", low=1024, high=268_435_455, reload=True)
     build_timeout_s: float = setting(900.0, "Seconds an environment may take to build.", low=1.0, reload=True)
+    build_memory_mb: int = setting(
+        256, "Memory in MiB that building one may use, its /tmp included.", low=64, reload=True
+    )
+    build_max_processes: int = setting(
+        64, "Processes and threads that building one may have at once.", low=8, reload=True
+    )
+    build_disk_mb: int = setting(
+        1024, "Size in MiB of an environment with all that is needed to build it.", low=32, reload=True
+    )
+    only_binary: bool = setting(False, "Install wheels only: nothing that would run code to be built.", reload=True)
+    wheel_house: str = setting("", "Folder with wheels to install from; empty: none.", pattern=r"/.*", reload=True)
+    no_index: bool = setting(False, "Ask no package index: install from `wheel_house` alone.", reload=True)
     keep_versions: int = setting(
         5, "Versions kept for a rollback, the current one included.", low=1, high=100, reload=True
     )

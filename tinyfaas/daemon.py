@@ -25,6 +25,7 @@ from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger
 from tinyfaas.deploy import Deployer
 from tinyfaas.dispatch import Dispatcher
+from tinyfaas.environments import Environments
 from tinyfaas.errors import AlreadyRunning, ConfigError
 from tinyfaas.exits import Exit
 from tinyfaas.forkserver import ForkServer
@@ -107,14 +108,18 @@ class Daemon:
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
         self._cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
         self._pool = Pool(config.pool, self._cells, self._registry.get_spec)
+        self._environments = Environments(config.uploads, self._sandbox)
         self._watch_over = Watch(
-            self._pool.busy, self._pool.everyone, rations_cpu="cpu" not in self._delegation.controllers
-        )
+            self._pool.busy, self._pool.everyone, self._environments.building,
+            rations_cpu="cpu" not in self._delegation.controllers,
+        )  # fmt: skip
         self._warmth = Warmth(self._pool, self._registry.specs)
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
         self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
-        self._deployer = Deployer(self._registry, self._pool, self._signers, config.uploads, self._forget)
+        self._deployer = Deployer(
+            self._registry, self._pool, self._signers, self._environments, config.uploads, self._forget
+        )
         self._gateway = Gateway(config, topics, self._ledger, presence)
         self._recorder = Recorder(
             config.node.name, topics, self._history, self._ledger, config.history.cut_bytes,
@@ -247,6 +252,7 @@ class Daemon:
         self._ledger.reload(config.queue)
         self._history.reload(config.history)
         self._deployer.reload(config.uploads)
+        self._environments.reload(config.uploads)
         self._signers.reload(config.uploads)
         self._recorder.reload(config.log.successes_per_s)
         self._dispatcher.reload(config)

@@ -25,6 +25,8 @@ class Worker:
     def __init__(self, spec: FunctionSpec, cells: Cells) -> None:
         """Spawn it; raises `BuildFailed`, and `BadRequest` for a device or secret that is not there."""
         self.spec = spec
+        self.limits = spec.limits
+        self.state_dir = spec.state_dir
         self.idle_since_s = time.monotonic()
         self.cell: Cell = cells.new(spec)
         self._number = 0
