@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -16,7 +15,7 @@ from tinyfaas.errors import BadRequest, ConfigError, NotFound
 from tinyfaas.files import sync_directory, write_atomically
 from tinyfaas.model import Version
 from tinyfaas.pool import Pool
-from tinyfaas.protocol import Upload, encode, iso_time
+from tinyfaas.protocol import Upload, iso_time, upload_digest
 from tinyfaas.registry import Record, Registry
 
 logger = log.get("deploy")
@@ -99,7 +98,7 @@ class Deployer:
         environment = environments.prepare(
             self._registry.home(name), code_dir / "requirements.txt", report, self._settings.build_timeout_s
         )
-        digest = hashlib.sha256(b"\0".join((upload.code, upload.requirements, encode(upload.config)))).hexdigest()
+        digest = upload_digest(upload.code, upload.requirements, upload.config)
         return Version(number, iso_time(time.time()), digest, environment, upload.config)
 
     def _switch(self, name: str, changed: Record) -> None:

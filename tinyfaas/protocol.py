@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 import time
@@ -196,6 +197,11 @@ def parse_upload(body: Mapping[str, Any]) -> Upload:
     if b"\0" in requirements:
         raise BadRequest('"req_b64" is no text')
     return Upload(_decode(body, "code_b64"), requirements, config)
+
+
+def upload_digest(code: bytes, requirements: bytes, config: Mapping[str, Any]) -> str:
+    """What `info` tells of a version's upload: the same for the same files and settings."""
+    return hashlib.sha256(b"\0".join((code, requirements, encode(config)))).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

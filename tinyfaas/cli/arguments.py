@@ -107,8 +107,9 @@ def _parser() -> Parser:
     parser = Parser(
         prog="tinyfaas",
         description="Functions-as-a-Service over MQTT.",
-        epilog="The broker is given by --host and --port or by the server's variables TINYFAAS_MQTT_*"
-        " (TINYFAAS_MQTT_USERNAME, TINYFAAS_MQTT_PASSWORD_FILE, TINYFAAS_MQTT_TLS ...).",
+        epilog="The broker is given by --host and --port, by the server's variables TINYFAAS_MQTT_*"
+        " (TINYFAAS_MQTT_USERNAME, TINYFAAS_MQTT_PASSWORD_FILE, TINYFAAS_MQTT_TLS ...),"
+        " or by a profile in ~/.config/tinyfaas/cli.toml: a table with the keys of the server's section [mqtt].",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -151,6 +152,7 @@ def _deploy(parser: Parser) -> None:
     parser.add_argument(
         "--wait", action="store_true", help="wait until it is ready; without it, until the server has taken it"
     )
+    parser.add_argument("--if-changed", action="store_true", help="upload only what is not the current version already")
     _plain(parser, BUILD_S)
 
 
@@ -188,6 +190,7 @@ def _about_one(parser: Parser, timeout_s: float) -> None:
 
 def _plain(parser: Parser, timeout_s: float) -> None:
     """What all commands that talk to a server have."""
+    parser.add_argument("--profile", metavar="NAME", help="which profile (default: $TINYFAAS_PROFILE, or default)")
     parser.add_argument("--host", help="the broker's host (default: $TINYFAAS_MQTT_HOST, or localhost)")
     parser.add_argument("--port", type=port, help="its port (default: $TINYFAAS_MQTT_PORT, or 1883)")
     parser.add_argument("--node", metavar="NAME", help="only the node of this name answers")
