@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
+from tests.hosts.cgroups import CgroupTree
 from tests.hosts.host import Host
 from tests.hosts.image import CACHE, image
 from tests.hosts.network import Network
@@ -39,7 +40,8 @@ class Fleet:
         CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._run, self._lock = _free_run()
         self._home = CACHE / "runs" / str(self._run)
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._cgroups = [CgroupTree(path) for path in _roots(f"tinyfaas-tests-{self._run}")]
+        self._sweep()
         self._network = Network(self._run)
         self._hosts: list[Host] = []
         self._made = 0
@@ -51,10 +53,7 @@ class Fleet:
         for host in self._hosts:
             host.clear()
         self._network.clear()
-        for cgroup in _cgroups(f"tinyfaas-tests-{self._run}"):
-            if cgroup.is_dir():
-                cgroup.rmdir()
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._sweep()
         os.close(self._lock)
 
     def boot(self, suite: str, count: int = 1, *, bare: bool = False) -> list[Host]:
@@ -72,10 +71,18 @@ class Fleet:
         host.clear()
         self._hosts.remove(host)
 
+    def _sweep(self) -> None:
+        """End and remove what this run's number still has, were it from a run that was killed."""
+        for cgroup in self._cgroups:
+            cgroup.kill()
+        for cgroup in self._cgroups:
+            cgroup.remove()
+        shutil.rmtree(self._home, ignore_errors=True)
+
     def _new(self, root: Path) -> Host:
         self._made += 1
         name = f"pi{self._made}"
-        cgroups = [each / name for each in _cgroups(f"tinyfaas-tests-{self._run}")]
+        cgroups = [CgroupTree(each.path / name) for each in self._cgroups]
         host = Host(name, root, self._home / name, self._network.join(self._made), cgroups)
         self._hosts.append(host)
         return host
@@ -94,7 +101,7 @@ def _free_run() -> tuple[int, int]:
     raise RuntimeError(f"{_RUNS} runs at once")
 
 
-def _cgroups(name: str) -> list[Path]:
+def _roots(name: str) -> list[Path]:
     """Where this machine's control groups for a run lie: one for each hierarchy."""
     if (_CGROUPS / "cgroup.controllers").exists():
         return [_CGROUPS / name]

@@ -9,11 +9,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.harness.waiting import PATIENCE_S, eventually
+from tests.hosts.cgroups import CgroupTree
 from tests.hosts.network import Cable
 
 _BOOT_S = 90.0
@@ -39,7 +40,7 @@ done
 class Host:
     """One host. Its disk (`home/upper` over the image) outlives a power cut; its name is also its host name."""
 
-    def __init__(self, name: str, image: Path, home: Path, cable: Cable, cgroups: list[Path]) -> None:
+    def __init__(self, name: str, image: Path, home: Path, cable: Cable, cgroups: list[CgroupTree]) -> None:
         self.name = name
         self.cable = cable
         self.console = home / "console"
@@ -56,11 +57,9 @@ class Host:
     def start(self) -> None:
         """Switch it on; `wait_up` waits for it."""
         assert self._supervisor is None, f"{self.name} is on"
-        for cgroup in self._cgroups:
-            cgroup.mkdir(parents=True, exist_ok=True)
         environ = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "CGROUPS": " ".join(str(cgroup / "cgroup.procs") for cgroup in self._cgroups),
+            "CGROUPS": " ".join(str(cgroup.make()) for cgroup in self._cgroups),
             "LOWER": str(self._image), "HOME_OF": str(self._home), "NAME": self.name,
             "NETWORK": str(self.cable.namespace),
         }  # fmt: skip
@@ -85,9 +84,7 @@ class Host:
     def crash(self) -> None:
         """Cut its power: every process is gone at once."""
         assert self._supervisor is not None
-        nspawn, leader = self._nspawn(), self._leader()
-        for pid in (self._supervisor.pid, leader, nspawn):
-            os.kill(pid, signal.SIGKILL)
+        self._supervisor.kill()  # first: it would start the host again
         self._gone()
 
     def stop(self) -> None:
@@ -119,20 +116,17 @@ class Host:
     def clear(self) -> None:
         """Switch it off at once, and throw its disk away."""
         if self._supervisor is not None:
-            self._supervisor.kill()
-            self._gone()
+            self.crash()
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _gone(self) -> None:
         assert self._supervisor is not None
+        for cgroup in self._cgroups:
+            cgroup.kill()
         self._supervisor.wait(timeout=PATIENCE_S)
         self._supervisor = None
-        eventually(self._is_empty, f"the processes of {self.name} to be gone")
         for cgroup in self._cgroups:
-            _remove_below(cgroup)
-
-    def _is_empty(self) -> bool:
-        return not any(each.read_text().strip() for each in self._cgroups[0].rglob("cgroup.procs"))
+            cgroup.remove()
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -216,14 +210,3 @@ def _child(pid: int, name: str) -> int:
             if Path(f"/proc/{child}/comm").read_text().strip() == name[:15]:
                 return int(child)
     raise ProcessLookupError(f"no {name} below {pid}")
-
-
-def _remove_below(cgroup: Path) -> None:
-    for folder in _deepest_first(cgroup):
-        with contextlib.suppress(OSError):  # one that is busy yet goes with the next run
-            folder.rmdir()
-
-
-def _deepest_first(folder: Path) -> Iterator[Path]:
-    for at, _, _ in os.walk(folder, topdown=False):
-        yield Path(at)

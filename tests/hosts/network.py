@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import socket
 import subprocess
@@ -39,8 +40,10 @@ class Network:
         for name in _ip("netns", "list").split():
             if name.startswith(f"{self._bridge}h"):
                 _ip("netns", "delete", name)
-        with contextlib.suppress(subprocess.CalledProcessError):
-            _ip("link", "delete", self._bridge)
+        for link in json.loads(_ip("-json", "link", "show")):
+            if link["ifname"] == self._bridge or link["ifname"].startswith(f"{self._bridge}h"):
+                with contextlib.suppress(subprocess.CalledProcessError):  # gone with its namespace
+                    _ip("link", "delete", link["ifname"])
 
     def join(self, number: int) -> Cable:
         """A namespace with the address of host `number`."""
