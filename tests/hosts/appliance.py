@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tomllib
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -16,37 +17,18 @@ from tests.hosts.host import Host
 from tests.hosts.relay import Relay
 from tests.hosts.wheels import wheels
 
+FUNCTIONS = "/var/lib/tinyfaas/functions"
 UNIT = "tinyfaas.service"
 PASSWORD = "the-servers-own-password"
 ADMINISTRATOR = ("admin", "the-administrators-password")
-_SYSTEMD = CHECKOUT / "deploy" / "systemd"
-_BROKER = """\
-allow_anonymous false
+_DROP_IN = "/run/systemd/system/tinyfaas.service.d/test.conf"
+_TREE = "/root/tinyfaas"
+_UNPACKED = ("LICENSE", "README.md", "deploy", "functions", "pyproject.toml", "scripts", "tinyfaas")
+_WHEELS = "/root/wheels"
+# At each change, not in intervals: what the broker held survives a power cut.
+_SAVING = """\
 autosave_interval 1
 autosave_on_changes true
-listener 1883 127.0.0.1
-max_inflight_messages 0
-max_queued_messages 100000
-password_file /etc/mosquitto/passwords
-set_tcp_nodelay true
-"""
-_SETTINGS = """\
-[mqtt]
-username = "tinyfaas"
-password_file = "/run/credentials/tinyfaas.service/mqtt_password"
-"""
-_INSTALL = """
-set -e
-python3 -m venv /opt/tinyfaas/here
-/opt/tinyfaas/here/bin/pip install --quiet --no-index --find-links /opt/tinyfaas/wheels tinyfaas
-ln --symbolic here /opt/tinyfaas/current
-ln --symbolic /opt/tinyfaas/current/bin/tinyfaas /usr/local/bin/tinyfaas
-systemd-sysusers
-systemd-tmpfiles --create /etc/tmpfiles.d/tinyfaas.conf
-for group in gpio i2c spi dialout video; do usermod --append --groups $group tinyfaas; done
-touch /etc/mosquitto/passwords
-chown mosquitto: /etc/mosquitto/passwords
-systemctl daemon-reload
 """
 
 
@@ -56,27 +38,38 @@ class Appliance:
     def __init__(self, host: Host) -> None:
         self.host = host
 
-    def install(self) -> None:
-        """Install and start it, and return at once."""
-        host = self.host
-        host.copy(wheels(), "/opt/tinyfaas")
-        host.run("mv", f"/opt/tinyfaas/{wheels().name}", "/opt/tinyfaas/wheels")
-        host.write("/etc/systemd/system/tinyfaas.service", (_SYSTEMD / "tinyfaas.service").read_text())
-        host.write("/etc/sysusers.d/tinyfaas.conf", (_SYSTEMD / "tinyfaas.sysusers").read_text())
-        host.write("/etc/tmpfiles.d/tinyfaas.conf", (_SYSTEMD / "tinyfaas.tmpfiles").read_text())
-        host.write("/etc/tinyfaas/tinyfaas.toml", _SETTINGS)
-        host.write("/etc/mosquitto/conf.d/tinyfaas.conf", _BROKER)
-        host.sh(_INSTALL)
-        for account, password in (("tinyfaas", PASSWORD), ADMINISTRATOR):
-            host.run("mosquitto_passwd", "-b", "/etc/mosquitto/passwords", account, password)
-        host.write("/etc/tinyfaas/mqtt/password", PASSWORD, 0o600)
-        host.sh("systemctl restart mosquitto && systemctl enable --quiet --now tinyfaas")
+    def install(self, *arguments: str) -> str:
+        """Run scripts/install as an operator does, in an unpacked archive; returns what it prints."""
+        for name in _UNPACKED:
+            self.host.copy(CHECKOUT / name, _TREE)
+        self.host.copy(wheels(), "/root")
+        self.host.sh(f"rm -rf {_WHEELS} && mv /root/{wheels().name} {_WHEELS}")
+        return self._script("install", *arguments)
+
+    def uninstall(self, *arguments: str) -> str:
+        """Run scripts/uninstall; returns what it prints."""
+        return self._script("uninstall", *arguments)
+
+    def save_at_once(self) -> None:
+        """Let the broker save what it holds at each change, as one would on a device without an SD card."""
+        self.host.sh("sed --in-place '/^autosave_interval/d' /etc/mosquitto/conf.d/tinyfaas.conf")
+        self.host.write("/etc/mosquitto/conf.d/saving.conf", _SAVING)
+        self.host.run("systemctl", "restart", "mosquitto")
+
+    @property
+    def administrator(self) -> tuple[str, str]:
+        """Account and password of root's profile."""
+        profile = tomllib.loads(self.host.run("cat", "/root/.config/tinyfaas/cli.toml").stdout)["default"]
+        return profile["username"], self.host.run("cat", profile["password_file"]).stdout.strip()
+
+    @property
+    def password(self) -> str:
+        """The server's own password at the broker."""
+        return self.host.run("cat", "/etc/tinyfaas/mqtt/password").stdout.strip()
 
     def cli(self, *words: str, check: bool = True) -> str:
-        """What the command line prints when an administrator uses it."""
-        account, password = ADMINISTRATOR
-        environ = {"TINYFAAS_MQTT_USERNAME": account, "TINYFAAS_MQTT_PASSWORD": password}
-        return self.host.run("tinyfaas", *words, check=check, environ=environ).stdout
+        """What the command line prints when root uses it."""
+        return self.host.run("tinyfaas", *words, check=check).stdout
 
     def deploy(self, function: str, code: str, settings: str = "") -> None:
         """Upload a function; code may be indented."""
@@ -117,9 +110,24 @@ class Appliance:
 
     def wait_connected(self, timeout_s: float = 60.0) -> None:
         """Until its status line says so."""
-        eventually(
-            lambda: self.show("StatusText").startswith("connected to"), "the server to be connected", timeout_s
-        )
+        eventually(lambda: self.show("StatusText").startswith("connected to"), "the server to be connected", timeout_s)
+
+    @contextlib.contextmanager
+    def drop_in(self, *directives: str) -> Iterator[None]:
+        """The service with other directives, such as `WatchdogSec=4`; afterwards as it is shipped."""
+        self.host.write(_DROP_IN, "\n".join(("[Service]", *directives, "")))
+        self.restart()
+        try:
+            yield
+        finally:
+            self.host.run("rm", "--force", _DROP_IN)
+            self.restart()
+
+    def restart(self) -> None:
+        """Start it anew, by its present files, until it is connected."""
+        self.host.sh("systemctl daemon-reload && systemctl restart tinyfaas")
+        self.wait_active()
+        self.wait_connected()
 
     def log(self, lines: int = 40) -> str:
         """The end of what it logged."""
@@ -128,14 +136,16 @@ class Appliance:
     @contextlib.contextmanager
     def client(self, *, lasting: bool = False) -> Iterator[Client]:
         """A client of its broker, in the tests' own process."""
-        with Relay(self.host.cable, 1883) as relay, Client(relay.port, lasting=lasting, account=ADMINISTRATOR) as made:
+        with (
+            Relay(self.host.cable, 1883) as relay,
+            Client(relay.port, lasting=lasting, account=self.administrator) as made,
+        ):
             yield made
 
-    def lines(self, path: str) -> list[str]:
-        """The lines of one of its files."""
-        return self.host.run("cat", path).stdout.splitlines()
+    def _script(self, name: str, *arguments: str) -> str:
+        done = self.host.run(f"{_TREE}/scripts/{name}", "--wheels", _WHEELS, *arguments, timeout_s=300.0)
+        return done.stdout + done.stderr
 
-
-def state_of(function: str) -> Path:
-    """The folder a function writes to."""
-    return Path("/var/lib/tinyfaas/functions", function, "state")
+    def runs(self, function: str) -> Counter[int]:
+        """How often each request was run, by what the function `COUNTING` itself wrote down."""
+        return Counter(map(int, self.host.run("cat", f"{FUNCTIONS}/{function}/state/runs").stdout.split()))

@@ -51,6 +51,8 @@ class Host:
         for folder in ("upper/etc", "work", "root"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         (home / "upper/etc/hostname").write_text(f"{name}\n")
+        # As on a Pi: without it sudo asks a name server who this host is, and waits for one that isn't there.
+        (home / "upper/etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n")
 
     # --- power ---------------------------------------------------------------------------------------------------
 

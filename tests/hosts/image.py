@@ -14,7 +14,7 @@ from pathlib import Path
 
 CACHE = Path("/var/cache/tinyfaas-tests")
 KEY = CACHE / "id"  # opens every host by ssh
-SUITES = ("bookworm", "trixie")
+SUITES = {"bookworm": "3.11", "trixie": "3.13"}  # with their Python
 
 _BARE = (
     "adduser", "ca-certificates", "dbus", "iproute2", "iputils-ping", "libpam-systemd", "netbase", "openssh-server",

@@ -1,9 +1,10 @@
-"""tinyfaas and all it needs as wheels, made once from the checkout: hosts install without a way out."""
+"""tinyfaas, all it needs and ansible-core as wheels, made once from the checkout: hosts install without a way out."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,20 +12,21 @@ import tempfile
 from pathlib import Path
 
 from tests.harness.installation import CHECKOUT
-from tests.hosts.image import CACHE
+from tests.hosts.image import CACHE, SUITES
 
 _SOURCES = ("LICENSE", "README.md", "pyproject.toml", "tinyfaas")
 _BALLAST = shutil.ignore_patterns("__pycache__", "*.egg-info")
 _KEPT = 8
+_PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 
 
 def wheels() -> Path:
-    """A folder of wheels for every suite: what is not pure Python keeps to the stable ABI."""
+    """A folder of wheels, for every suite's Python; what `scripts/install --wheels` asks for."""
     files = sorted(
         file for name in _SOURCES for file in (CHECKOUT / name, *(CHECKOUT / name).rglob("*"))
         if file.is_file() and "__pycache__" not in file.parts
     )  # fmt: skip
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(Path(__file__).read_bytes())
     for file in files:
         digest.update(f"{file.relative_to(CHECKOUT)}\0".encode() + file.read_bytes())
     shelf = CACHE / "wheels"
@@ -48,9 +50,16 @@ def _build(folder: Path) -> None:
                 shutil.copytree(CHECKOUT / name, copy / name, ignore=_BALLAST)
             else:
                 shutil.copy2(CHECKOUT / name, copy)
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--use-pep517", "--wheel-dir", str(made), str(copy)]
-        subprocess.run(command, check=True)
+        _pip("wheel", "--use-pep517", "--wheel-dir", made, copy)
+        for python in SUITES.values():
+            platforms = [f"--platform={kind}_{platform.machine()}" for kind in _PLATFORMS]
+            fetch = ("--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *platforms)
+            _pip("download", *fetch, "--dest", made, "ansible-core")
         made.rename(folder)
+
+
+def _pip(*words: str | Path) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", *map(str, words)], check=True)
 
 
 def _forget_oldest(shelf: Path) -> None:
