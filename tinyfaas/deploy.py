@@ -34,6 +34,10 @@ class Deployer:
         self._settings = settings
         self._forget_history = forget_history
 
+    def reload(self, settings: Uploads) -> None:
+        """Go by other settings from the next upload on."""
+        self._settings = settings
+
     def check(self, name: str, upload: Upload) -> None:
         """Refuse settings that can't be used before anything is built; raises `BadRequest`."""
         try:

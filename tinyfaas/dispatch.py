@@ -30,6 +30,7 @@ from tinyfaas.protocol import (
     parse_object,
     take_back_response_topic,
 )
+from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
@@ -80,16 +81,20 @@ class Dispatcher:
         self._numbering = threading.Lock()
         self._queue: FairQueue[Request] = FairQueue(self._cap)
         self._stopping = threading.Event()
-        self._due_s: dict[str, float] = {}
+        self._pulses = {name: Pulse(name) for name in (f"dispatch-{number}" for number in range(config.threads))}
         self._threads = [
-            threading.Thread(target=self._serve, name=f"dispatch-{number}", daemon=True)
-            for number in range(config.threads)
+            threading.Thread(target=self._serve, args=(pulse,), name=name, daemon=True)
+            for name, pulse in self._pulses.items()
         ]
 
     def start(self) -> None:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+
+    def reload(self, config: Config) -> None:
+        """Go by another configuration from the next request on."""
+        self._config = config
 
     def submit(self, request: Request) -> None:
         """Queue a request for its function; never waits. Unknown functions share one queue."""
@@ -138,13 +143,13 @@ class Dispatcher:
         """Requests that run."""
         return self._queue.out()
 
-    def stuck(self) -> list[str]:
-        """Threads that are past the longest time their call may take, and threads that have died."""
-        now_s = time.monotonic()
-        overdue = [name for name, due_s in list(self._due_s.items()) if now_s > due_s]
-        if self._stopping.is_set():
-            return overdue
-        return overdue + [each.name for each in self._threads if not each.is_alive()]
+    def stuck(self, within_s: float) -> list[str]:
+        """Threads that have died, or have shown no life within this time or the longest that their call may take."""
+        return [
+            each.name
+            for each in self._threads
+            if self._pulses[each.name].late(within_s) or not (each.is_alive() or self._stopping.is_set())
+        ]
 
     def _cap(self, function: str) -> int:
         """How many threads a function may hold at once."""
@@ -153,16 +158,18 @@ class Dispatcher:
             return 1
         return spec.limits.concurrency or max(1, len(self._threads) - 1)
 
-    def _serve(self) -> None:
+    def _serve(self, pulse: Pulse) -> None:
         finished: str | None = None
-        while (taken := self._queue.take(finished)) is not None:
+        while (taken := self._queue.take(finished, pulse.beat)) is not None:
             finished, request = taken
+            pulse.beat()
             try:
                 self._reply(request, self._answer(request))
             except Exception:
                 logger.exception("dispatch_failed", function=finished)
             finally:
-                self._due_s.pop(threading.current_thread().name, None)
+                log.about()
+                pulse.beat()
 
     def _answer(self, request: Request) -> Answer | None:
         """The one outcome of a request, recorded and ready to be published; None to leave it to the broker."""
@@ -174,6 +181,7 @@ class Dispatcher:
             if payload is None:
                 return _SILENCE
             assert invocation.spec is not None
+            log.about(request_id=invocation.request_id or invocation.id)
             outcome: Result | Failure = self._run(invocation, invocation.spec, payload)
         except Failure as failure:
             outcome = failure
@@ -193,8 +201,9 @@ class Dispatcher:
         """
         longest_s = spec.limits.timeout_s + self._config.pool.start_timeout_s + _STUCK_SLACK_S
         pause_s = spec.retry.backoff_s
+        pulse = self._pulses[threading.current_thread().name]
         while True:
-            self._due_s[threading.current_thread().name] = time.monotonic() + longest_s + pause_s
+            pulse.allow(longest_s + pause_s)
             try:
                 return self._pool.run(spec, invocation.id, payload)
             except Failure as failure:

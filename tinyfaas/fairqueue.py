@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+IDLE_S = 1.0
+
 
 class FairQueue(Generic[T]):
     """Many producers, many consumers. Unbounded by itself: whoever submits has checked the bounds."""
@@ -35,10 +37,11 @@ class FairQueue(Generic[T]):
             self._offer(key)
             self._wake()
 
-    def take(self, finished: str | None = None) -> tuple[str, T] | None:
+    def take(self, finished: str | None = None, while_idle: Callable[[], object] | None = None) -> tuple[str, T] | None:
         """The next item of the key whose turn it is; waits for one. None once the queue is closed.
 
-        `finished` is the key of the item that this consumer took before, now `done`.
+        `finished` is the key of the item that this consumer took before, now `done`. `while_idle` is called every
+        `IDLE_S` seconds as long as it waits.
         """
         while True:
             with self._changing:
@@ -54,7 +57,9 @@ class FairQueue(Generic[T]):
                 woken = threading.Lock()
                 woken.acquire()
                 self._idle.append(woken)
-            woken.acquire()
+            while not woken.acquire(timeout=IDLE_S):
+                if while_idle is not None:
+                    while_idle()
 
     def done(self, key: str) -> None:
         """An item that was taken is finished, and its consumer takes no other yet."""

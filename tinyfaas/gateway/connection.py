@@ -34,6 +34,7 @@ from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Session, make_client
 from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.model import Answer, Request
+from tinyfaas.pulse import Pulse
 
 logger = log.get("gateway")
 
@@ -43,6 +44,7 @@ _FIRST_PAUSE_S = 0.5
 _GRACE_S = 5.0  # after a reconnect, how long the broker has to deliver again what it holds
 _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next attempt comes soon
 _STANDBY_S = 15.0  # how often a server whose name another one has looks whether that is still so
+_LOOKUP_S = 60.0  # to find the broker's address: a resolver asks each of its servers, and asks again
 _STOP_S = 2.0
 
 
@@ -65,7 +67,9 @@ class Handlers:
 class Connection:
     """Everything that is received goes through `ledger`; what is received twice is told apart there."""
 
-    def __init__(self, settings: Mqtt, session: Session, error_topic: str, ledger: Ledger, handlers: Handlers) -> None:
+    def __init__(
+        self, name: str, settings: Mqtt, session: Session, error_topic: str, ledger: Ledger, handlers: Handlers
+    ) -> None:
         self._settings = settings
         self._session = session
         self._error_topic = error_topic
@@ -87,14 +91,13 @@ class Connection:
         self._stopping = threading.Event()
         self._paused = False
         self._starved = False
-        self._connecting = True
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._said = ""
         self._reason = ""
         self._rival = ""
-        self._beat_s = time.monotonic()
+        self._pulse = Pulse(name)
         self.attempted = threading.Event()
         self.connects = 0
         self._client = make_client(settings, session)
@@ -116,9 +119,9 @@ class Connection:
         """Answers that were lost while the broker was away."""
         return self._outbox.dropped
 
-    def silent_s(self) -> float:
-        """Seconds since the network thread last showed life; trying to connect is a sign of it."""
-        return 0.0 if self._connecting else time.monotonic() - self._beat_s
+    def stuck(self, within_s: float) -> bool:
+        """Whether the network thread has died, or shown no life within this time or the longest connecting takes."""
+        return self._pulse.late(within_s) or not (self._thread.is_alive() or self._stopping.is_set())
 
     def start(self) -> None:
         """Start connecting; never fails because the broker is away."""
@@ -236,13 +239,21 @@ class Connection:
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._stopping.is_set():
+            self._pulse.beat()
+            self._pulse.allow(self._settings.connect_timeout_s + _LOOKUP_S)
             if self._stands_by():
-                self._stopping.wait(_STANDBY_S)
+                self._pause(_STANDBY_S)
                 continue
             self._attempt()
             lasted_s = self._went_down()
             pause_s = _FIRST_PAUSE_S if lasted_s > _STABLE_S else min(pause_s * 2, self._settings.reconnect_max_s)
-            self._stopping.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (so that forty Pis don't come at once)
+            self._pause(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (so that forty Pis don't come at once)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and go on showing life; a stop ends it."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0 and not self._stopping.wait(min(left_s, _TICK_S)):
+            self._pulse.beat()
 
     def _stands_by(self) -> bool:
         """Whether another server has taken our place, so that connecting would only throw it out."""
@@ -257,7 +268,6 @@ class Connection:
         """Connect once and serve until the connection ends, or say why not."""
         try:
             self._client.reconnect()
-            self._connecting = False
             self._serve()
         except (OSError, ValueError) as error:
             self._failed(str(error))
@@ -265,7 +275,6 @@ class Connection:
             logger.exception("network_fault", client_id=self._session.client_id)
             self._failed(str(error))
         finally:
-            self._connecting = True
             self.attempted.set()
 
     def _serve(self) -> None:
@@ -274,7 +283,8 @@ class Connection:
         while (sock := self._client.socket()) is not None:
             if self._stopping.is_set() and not self._client.want_write():
                 return
-            now_s = self._beat_s = time.monotonic()
+            self._pulse.beat()
+            now_s = time.monotonic()
             if now_s >= next_tick_s:
                 next_tick_s = now_s + _TICK_S
                 self._client.loop_misc()
