@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -18,43 +19,33 @@ from tests.hosts.relay import Relay
 from tests.hosts.wheels import wheels
 
 FUNCTIONS = "/var/lib/tinyfaas/functions"
+TREE = "/root/tinyfaas"
 UNIT = "tinyfaas.service"
-PASSWORD = "the-servers-own-password"
-ADMINISTRATOR = ("admin", "the-administrators-password")
+WHEELS = "/root/wheels"
+_BROKER = "/etc/mosquitto/conf.d/tinyfaas.conf"
 _DROP_IN = "/run/systemd/system/tinyfaas.service.d/test.conf"
-_TREE = "/root/tinyfaas"
 _UNPACKED = ("LICENSE", "README.md", "deploy", "functions", "pyproject.toml", "scripts", "tinyfaas")
-_WHEELS = "/root/wheels"
-# At each change, not in intervals: what the broker held survives a power cut.
-_SAVING = """\
-autosave_interval 1
-autosave_on_changes true
-"""
 
 
 class Appliance:
     """What an operator sees of it, and what a client does."""
 
     def __init__(self, host: Host) -> None:
+        """A host as it is without tinyfaas; `untouched` is what was on it then."""
         self.host = host
+        self.untouched = host.files()
 
     def install(self, *arguments: str) -> str:
         """Run scripts/install as an operator does, in an unpacked archive; returns what it prints."""
         for name in _UNPACKED:
-            self.host.copy(CHECKOUT / name, _TREE)
+            self.host.copy(CHECKOUT / name, TREE)
         self.host.copy(wheels(), "/root")
-        self.host.sh(f"rm -rf {_WHEELS} && mv /root/{wheels().name} {_WHEELS}")
+        self.host.sh(f"rm -rf {WHEELS} && mv /root/{wheels().name} {WHEELS}")
         return self._script("install", *arguments)
 
     def uninstall(self, *arguments: str) -> str:
         """Run scripts/uninstall; returns what it prints."""
         return self._script("uninstall", *arguments)
-
-    def save_at_once(self) -> None:
-        """Let the broker save what it holds at each change, as one would on a device without an SD card."""
-        self.host.sh("sed --in-place '/^autosave_interval/d' /etc/mosquitto/conf.d/tinyfaas.conf")
-        self.host.write("/etc/mosquitto/conf.d/saving.conf", _SAVING)
-        self.host.run("systemctl", "restart", "mosquitto")
 
     @property
     def administrator(self) -> tuple[str, str]:
@@ -114,18 +105,47 @@ class Appliance:
 
     @contextlib.contextmanager
     def drop_in(self, *directives: str) -> Iterator[None]:
-        """The service with other directives, such as `WatchdogSec=4`; afterwards as it is shipped."""
-        self.host.write(_DROP_IN, "\n".join(("[Service]", *directives, "")))
+        """The service running with other directives, such as `WatchdogSec=4`; afterwards as it is shipped."""
+        with self.changed(*directives):
+            self.restart()
+            yield
         self.restart()
+
+    @contextlib.contextmanager
+    def changed(self, *directives: str) -> Iterator[None]:
+        """Other directives for the next starts."""
+        self.host.write(_DROP_IN, "\n".join(("[Service]", *directives, "")))
+        self.host.run("systemctl", "daemon-reload")
         try:
             yield
         finally:
             self.host.run("rm", "--force", _DROP_IN)
-            self.restart()
+            self.host.run("systemctl", "daemon-reload")
+
+    @contextlib.contextmanager
+    def saving_broker(self) -> Iterator[None]:
+        """A broker that saves what it holds at each change, as one would where no SD card wears out by it."""
+        self.host.sh(f"cp {_BROKER} {_BROKER}.before && sed --in-place '/^autosave_/d' {_BROKER}")
+        self.host.sh(f"printf 'autosave_interval 1\\nautosave_on_changes true\\n' >>{_BROKER}")
+        self.host.run("systemctl", "restart", "mosquitto")
+        try:
+            yield
+        finally:
+            self.host.sh(f"mv {_BROKER}.before {_BROKER} && systemctl restart mosquitto")
+
+    def wait_restarted(self, before: int) -> None:
+        """Until systemd has started it more often than `before` by itself, and it serves."""
+        eventually(lambda: self.restarts > before, f"systemd to start {UNIT} again", 60.0)
+        self.wait_active()
+        self.wait_connected()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server alone, without its workers."""
+        self.host.run("systemctl", "kill", "--kill-whom=main", f"--signal={number.name}", UNIT)
 
     def restart(self) -> None:
         """Start it anew, by its present files, until it is connected."""
-        self.host.sh("systemctl daemon-reload && systemctl restart tinyfaas")
+        self.host.run("systemctl", "restart", UNIT)
         self.wait_active()
         self.wait_connected()
 
@@ -143,7 +163,7 @@ class Appliance:
             yield made
 
     def _script(self, name: str, *arguments: str) -> str:
-        done = self.host.run(f"{_TREE}/scripts/{name}", "--wheels", _WHEELS, *arguments, timeout_s=300.0)
+        done = self.host.run(f"{TREE}/scripts/{name}", "--wheels", WHEELS, *arguments, timeout_s=300.0)
         return done.stdout + done.stderr
 
     def runs(self, function: str) -> Counter[int]:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.hosts.appliance import Appliance
 from tests.hosts.fleet import Fleet, missing
+from tests.hosts.grown import control, grown, hosts  # noqa: F401  (fixtures)
 from tests.hosts.image import SUITES
 
 _PATIENCE_S = 600  # the first run on a machine builds images
@@ -39,11 +40,10 @@ def suite(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def shared_appliance(fleet: Fleet, suite: str) -> Appliance:
-    """The appliance of a suite that most tests share."""
+    """The appliance of a suite that most tests share. Last of all it is uninstalled."""
     (host,) = fleet.boot(suite)
     appliance = Appliance(host)
     appliance.install()
-    appliance.wait_active()
     appliance.deploy("echo", "def main(*args): return list(args)")
     return appliance
 

@@ -137,14 +137,22 @@ class Host:
         environ: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Run a command as its root; with `check` one that fails is an error that shows what it printed."""
-        done = subprocess.run(
-            self._entering(environ or {}, command), input=given, stdin=None if given is not None else subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=timeout_s, check=False,
-        )  # fmt: skip
-        assert not check or done.returncode == 0, (
-            f"{self.name}: {shlex.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}"
+        with subprocess.Popen(
+            self._entering(environ or {}, command), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+        ) as running:  # fmt: skip
+            try:
+                printed, complained = running.communicate(given, timeout_s)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                for pipe in (running.stdout, running.stderr):
+                    assert pipe is not None
+                    pipe.close()  # what it started may hold the other end
+                raise
+        assert not check or running.returncode == 0, (
+            f"{self.name}: {shlex.join(command)}: status {running.returncode}\n{printed}{complained}"
         )
-        return done
+        return subprocess.CompletedProcess(command, running.returncode, printed, complained)
 
     def sh(self, script: str, *, check: bool = True, timeout_s: float = 120.0) -> str:
         """What a script prints that root runs, as one types it."""

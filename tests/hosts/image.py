@@ -1,4 +1,4 @@
-"""Root file systems of Debian like those of a freshly flashed Pi: built once, kept on the machine, never in the checkout.
+"""Root file systems of Debian like those of a freshly flashed Pi: built once, kept on the machine outside any checkout.
 
 Mirror, certificates and the installer's options are the machine's own, read when an image is built.
 """
