@@ -152,4 +152,3 @@ def test_memory_that_was_set_becomes_a_drop_in(eventful: Appliance) -> None:
     eventful.host.run("systemctl", "set-property", UNIT, "MemoryMax=300M")
     assert eventful.show("MemoryMax") == str(300 * 1024**2)
     assert "system.control" in eventful.show("DropInPaths")
-    eventful.host.sh(f"rm -r /etc/systemd/system.control/{UNIT}.d && systemctl daemon-reload")

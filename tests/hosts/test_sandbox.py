@@ -80,12 +80,13 @@ def test_the_brokers_password_stands_where_only_root_and_the_service_read_it(app
 
 
 def test_the_service_reads_no_homes_and_writes_nothing_but_its_own(appliance: Appliance) -> None:
-    appliance.host.write("/home/pi/diary", _SECRET)
-    appliance.host.sh("chmod 755 /home/pi; chmod 777 /srv /opt")  # what permissions don't refuse, the unit does
+    # What permissions don't refuse, the unit does.
+    appliance.host.sh("mkdir --mode=755 /home/open; mkdir --mode=777 /opt/open /srv/open")
+    appliance.host.write("/home/open/diary", _SECRET)
     with appliance.drop_in("Environment=TINYFAAS_SANDBOX_MODE=off"):
         appliance.deploy("tries", _TRIES)
-        found = appliance.invoke("tries", "/home/pi/diary", "/root/.config/tinyfaas/password")
-    appliance.host.sh("chmod 700 /home/pi; chmod 755 /srv /opt; rm /home/pi/diary")
+        found = appliance.invoke("tries", "/home/open/diary", "/root/.config/tinyfaas/password")
+    appliance.host.run("rm", "--recursive", "/home/open", "/opt/open", "/srv/open")
     assert found["user"] != 0
     assert _SECRET not in json.dumps(found)
     assert set(found["writable"]) <= _ITS_OWN
