@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tinyfaas import environments, log
+from tinyfaas import environments, family, log
 from tinyfaas.config import Uploads
 from tinyfaas.environments import Report
 from tinyfaas.errors import BadRequest, ConfigError, NotFound
@@ -134,10 +134,8 @@ class Deployer:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder whose owner may have made parts of it unwritable."""
-    for parent, names, _ in os.walk(folder):
-        for name in names:
-            inner = Path(parent, name)
-            if not inner.is_symlink():
-                inner.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder whose owner may have locked parts of it, or nested them deeper than paths and recursion go."""
+    for command in (("/bin/chmod", "--recursive", "u+rwX"), ("/bin/rm", "--recursive", "--force")):
+        process = family.spawn([*command, "--", str(folder)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process.wait()
+        family.forget(process.pid)
