@@ -193,10 +193,17 @@ class Cell:
 
     def usage(self, *, enough_bytes: int) -> Usage:
         """What it and all that it started use, without what belongs to the sandbox."""
+        most = self.limits.max_processes
         if self._box is None:
-            return processes.usage((self.pid,), enough_bytes=enough_bytes)
-        used = processes.usage((self.pid, self._box.pid), enough_bytes=enough_bytes)
+            return processes.usage((self.pid,), enough_bytes=enough_bytes, enough_tasks=most)
+        roots = (self.pid, self._box.pid)
+        used = processes.usage(roots, enough_bytes=enough_bytes, enough_tasks=most + _BOX_TASKS)
         return Usage(used.memory_bytes, max(0, used.tasks - _BOX_TASKS), used.cpu_s)
+
+    def nameless_bytes(self) -> int:
+        """What files take up on the disk of its folder that it has deleted and holds open."""
+        pids = (self.pid, *processes.descendants(self.pid))
+        return processes.nameless_bytes(pids, self.state_dir.stat().st_dev)
 
     def signal(self, number: int) -> None:
         """Send a signal to it and all that it started."""

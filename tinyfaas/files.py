@@ -53,7 +53,10 @@ def lock(path: Path) -> int:
 
 
 def size_of(folder: Path, *, most_files: int) -> tuple[int, int]:
-    """The bytes that the files below a folder take up, and how many they are; counts no further than `most_files`."""
+    """The bytes that the files below a folder take up, and how many they are; counts no further than `most_files`.
+
+    Raises `OSError` for a folder that can't be looked into: what is in there would not count.
+    """
     used = files = 0
     waiting = [str(folder)]
     while waiting and files < most_files:
@@ -64,6 +67,6 @@ def size_of(folder: Path, *, most_files: int) -> tuple[int, int]:
                     used += entry.stat(follow_symlinks=False).st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):  # gone meanwhile
             continue
     return used, files
