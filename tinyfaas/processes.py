@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SLOW_S = 0.02
 
 
 def _shared_memory() -> int:
@@ -38,13 +42,16 @@ def usage(roots: Iterable[int], *, enough_bytes: int, enough_tasks: int) -> Usag
 
     Beyond so many tasks nothing else is asked: a fork bomb lets nobody look into its processes in time.
     """
+    roots = tuple(roots)
     pids, tasks = _tree(roots, enough_tasks)
     if tasks > enough_tasks:
         return Usage(0, tasks, 0.0)
     found = [_statistics(each) for each in pids]
     resident, unmapped = sum(each[0] for each in found), nameless_bytes(pids, _MEMFD_DEVICE)
     if resident + unmapped > enough_bytes:
-        shares = [_proportional(each) for each in pids]
+        shares, slow = _shares(pids)
+        if slow:
+            tasks = _tree(roots, enough_tasks)[1]
         resident = sum(each[0] for each in shares)
         unmapped = max(0, unmapped - sum(each[1] for each in shares))
     return Usage(resident + unmapped, tasks, sum(each[1] for each in found))
@@ -114,6 +121,30 @@ def _statistics(pid: int) -> tuple[int, float]:
         return int(fields[21]) * _PAGE_BYTES, sum(map(int, fields[11:15])) / _TICKS_PER_S
     except (OSError, IndexError):
         return 0, 0.0
+
+
+def _shares(pids: list[int]) -> tuple[list[tuple[int, int]], bool]:
+    """What `_proportional` says of each, and whether that was slow.
+
+    Reading it waits for a lock of the process, and who forks or maps without end on all processors hardly ever gets to
+    give that back: then all are stopped for the moment that the rest takes.
+    """
+    shares, slow = [], False
+    for pid in pids:
+        began_s = time.monotonic()
+        shares.append(_proportional(pid))
+        if not slow and time.monotonic() - began_s > _SLOW_S:
+            slow = True
+            _signal(pids, signal.SIGSTOP)
+    if slow:
+        _signal(pids, signal.SIGCONT)
+    return shares, slow
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _proportional(pid: int) -> tuple[int, int]:
