@@ -139,7 +139,8 @@ class Cell:
     def __init__(self, spec: FunctionSpec, forks: ForkServer, box: Box | None, group: Group | None,
                  hidden: tuple[str, ...]) -> None:  # fmt: skip
         """Fork it; raises `OSError`. It waits to be told what to be. `hidden` is what no log may show."""
-        self.hidden = tuple(text for text in hidden if len(text) >= _SHORTEST_HIDDEN)
+        parts = [part for text in hidden for part in (text, *text.splitlines())]  # what is printed comes line by line
+        self.hidden = tuple(part for part in parts if len(part) >= _SHORTEST_HIDDEN)
         self.limits, self.state_dir = spec.limits, spec.state_dir
         self._box, self._group = box, group
         ours, theirs = socket.socketpair()
