@@ -53,12 +53,13 @@ class Message:
 class Client:
     """Connected and subscribed once made, again after the broker was away; `seen` grows with all that comes.
 
-    For a `lasting` one the broker keeps what it misses while it is away.
+    For a `lasting` one the broker keeps what it misses while it is away. `login` is an account and its password.
     """
 
     def __init__(
-        self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#"), lasting: bool = False
-    ) -> None:
+        self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#"), lasting: bool = False,
+        login: tuple[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.seen: list[Message] = []
         self.confirmed: set[int] = set()
         self._v5 = v5
@@ -71,6 +72,8 @@ class Client:
             clean_session=None if v5 else not lasting,
             protocol=MQTTv5 if v5 else MQTTv311,
         )
+        if login is not None:
+            self._paho.username_pw_set(*login)
         self._paho.max_inflight_messages = 65_535
         self._paho.reconnect_delay_set(1, 1)
         self._paho.on_socket_open = _without_delay
@@ -237,9 +240,11 @@ def upload_body(code: str | bytes, requirements: str = "", config: Mapping[str, 
     return body
 
 
-def wait_presence(port: int, node: str, state: str, *, other_than: str = "", v5: bool = True) -> dict[str, Any]:
+def wait_presence(
+    port: int, node: str, state: str, *, other_than: str = "", v5: bool = True, login: tuple[str, str] | None = None
+) -> dict[str, Any]:
     """A node's retained presence, as soon as it says `state` and is not that of instance `other_than`."""
-    with Client(port, v5=v5, topics=(f"faas/node/{node}",)) as client:
+    with Client(port, v5=v5, topics=(f"faas/node/{node}",), login=login) as client:
         return client.wait(
             lambda message: message.body.get("state") == state and message.body.get("instance") != other_than,
             f"{node} to be {state}",

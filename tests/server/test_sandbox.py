@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import platform
+
 import pytest
 
 from tests.harness.bench import Bench
@@ -60,10 +63,41 @@ def test_a_link_out_of_its_folder_leads_nowhere(client: Client, server: Server, 
     assert client.call(prisoner, f"open({str(state / 'link')!r}).read()") == "FileNotFoundError"
 
 
-def test_no_new_privileges(client: Client, prisoner: str) -> None:
-    status = client.call(prisoner, "open('/proc/self/status').read()")
-    assert "NoNewPrivs:\\t1" in status
-    assert "CapEff:\\t0000000000000000" in status
+def test_no_privileges_no_new_ones_and_the_first_to_go(client: Client, prisoner: str) -> None:
+    told = ast.literal_eval(client.call(prisoner, "open('/proc/self/status').read()"))
+    status = dict(line.split(":\t", 1) for line in told.splitlines())
+    assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert client.call(prisoner, "open('/proc/self/oom_score_adj').read()") == repr("900\n")
+    assert client.call(prisoner, "len(open('/proc/self/maps').read()) > 0") == "True"  # its own, as any process
+
+
+REFUSED = {
+    "ptrace": "ptrace(0, 0, 0, 0)",
+    "mount": "mount(b'none', b'/tmp', b'tmpfs', 0, 0)",
+    "unshare": "unshare(0x10000000)",
+    "keyctl": "syscall(250, 0, 0)",
+    "bpf": "syscall(321, 0, 0, 0)",
+    "shmget": "shmget(0, 4096, 0o1600)",
+}
+
+
+@pytest.mark.parametrize("call", REFUSED)
+def test_system_calls_that_no_function_needs_are_refused(client: Client, prisoner: str, call: str) -> None:
+    libc = "(libc := __import__('ctypes').CDLL(None, use_errno=True))"
+    if "syscall" in REFUSED[call] and platform.machine() != "x86_64":
+        pytest.skip("the numbers are those of x86_64")
+    assert client.call(prisoner, f"{libc}.{REFUSED[call]}, __import__('ctypes').get_errno()") == "(-1, 1)"
+
+
+def test_status_says_whether_system_calls_are_refused(client: Client, bench: Bench, function: str) -> None:
+    assert client.request("faas/admin/status")["limits"]["seccomp"] == "on"
+    broker = bench.broker()
+    bench.server(broker, {"sandbox_seccomp": "false"}).start()
+    other = bench.client(broker)
+    assert other.request("faas/admin/status")["limits"]["seccomp"] == "off"
+    other.deploy(function, EXPRESSION)
+    assert "Seccomp:\\t0" in other.call(function, "open('/proc/self/status').read()")
 
 
 def test_without_network_there_is_none(client: Client, server: Server, function: str) -> None:
