@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -70,3 +73,28 @@ def size_of(folder: Path, *, most_files: int) -> tuple[int, int]:
         except (FileNotFoundError, NotADirectoryError):  # gone meanwhile
             continue
     return used, files
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, wherever its owner has made it unwritable and however deep it is. Links are not followed.
+
+    What lies deeper is moved up first: folders can be nested further than paths and recursion go.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    waiting, names = [folder], (f".{secrets.token_hex(8)}-{number}" for number in itertools.count())
+    while waiting:
+        emptied = waiting.pop()
+        with contextlib.suppress(OSError):  # what can't be removed stays, and the rest goes
+            emptied.chmod(0o700)
+            for entry in list(os.scandir(emptied)):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)  # noqa: PTH108  (plain text is quicker)
+                    continue
+                inner = Path(entry.path)
+                inner.chmod(0o700)
+                waiting.append(inner if emptied == folder else inner.rename(folder / next(names)))
+            if emptied != folder:
+                emptied.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()

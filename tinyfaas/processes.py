@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SLOW_S = 0.02
+_STALLED_PERCENT = 10.0  # of ten seconds
 
 
 def _shared_memory() -> int:
@@ -91,6 +93,21 @@ def stored_bytes(pid: int, folder: str, size_bytes: int) -> int:
     except OSError:
         return 0
     return (found.f_blocks - found.f_bfree) * found.f_frsize if found.f_blocks * found.f_frsize == size_bytes else 0
+
+
+def memory_is_short(least_bytes: int) -> bool:
+    """Whether less than this is available on the device, or processes have had to wait for memory."""
+    available = re.search(rb"^MemAvailable:\s*(\d+)", _read("/proc/meminfo"), re.MULTILINE)
+    stalled = re.search(rb"^some avg10=([\d.]+)", _read("/proc/pressure/memory"), re.MULTILINE)
+    too_little = available is not None and int(available[1]) * 1024 < least_bytes
+    return too_little or (stalled is not None and float(stalled[1]) > _STALLED_PERCENT)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:  # not every kernel tells of pressure
+        return b""
 
 
 def _tree(roots: Iterable[int], enough_tasks: int) -> tuple[list[int], int]:

@@ -1,0 +1,123 @@
+"""From a bare Pi to one that answers, and to limits that the kernel holds. The tests build on one another."""
+
+from __future__ import annotations
+
+import json
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from tests.arm.machine import Machine
+from tests.harness.installation import CHECKOUT
+
+INSTALL_S = 3600.0
+HIGHEST_EXPOSURE = 3.0
+UNIT_TESTS = "tests/unit/test_cgroups.py"
+
+
+@pytest.fixture(scope="module")
+def pi(machine: Machine) -> Machine:
+    """The machine after `scripts/install`."""
+    machine.copy(CHECKOUT, "/opt/checkout", "deploy", "functions", "LICENSE", "pyproject.toml", "README.md", "scripts",
+                 "tests", "tinyfaas")  # fmt: skip
+    machine.run("/opt/checkout/scripts/install", timeout_s=INSTALL_S)
+    return machine
+
+
+def deploy(pi: Machine, function: str, code: str, settings: str = "") -> None:
+    pi.write(f"/root/{function}/func.py", dedent(code))
+    pi.write(f"/root/{function}/function.toml", settings)
+    pi.run(f"tinyfaas deploy /root/{function} --wait", timeout_s=900.0)
+
+
+def limits_in_force(pi: Machine) -> dict[str, str]:
+    found: dict[str, Any] = json.loads(pi.run("tinyfaas status --json"))
+    return dict(found["limits"])
+
+
+def main_pid(pi: Machine) -> int:
+    return int(pi.run("systemctl show --property MainPID --value tinyfaas"))
+
+
+def test_a_bare_pi_becomes_an_appliance_that_answers(pi: Machine) -> None:
+    assert pi.run("uname --machine").strip() == "aarch64"
+    assert "Hello" in pi.run("tinyfaas invoke hello")
+
+
+def test_it_holds_limits_by_control_groups_and_closes_functions_in(pi: Machine) -> None:
+    found = limits_in_force(pi)
+
+    assert found["cgroup"] == "cpu, memory, pids"
+    assert found["sandbox"] == "bubblewrap", found
+
+
+def test_a_function_that_allocates_without_end_is_killed_by_the_kernel_and_the_server_lives(pi: Machine) -> None:
+    server = main_pid(pi)
+    deploy(pi, "hog", "def main(): return len(b'x' * 500_000_000)", "memory_mb = 32")
+
+    done = pi.tried("tinyfaas invoke hog --json")
+
+    assert done.returncode != 0
+    assert "out_of_memory" in done.stdout
+    assert "oom-kill:constraint=CONSTRAINT_MEMCG" in pi.run("journalctl --dmesg --no-pager")
+    assert main_pid(pi) == server
+    assert "Hello" in pi.run("tinyfaas invoke hello")
+
+
+def test_a_function_has_no_more_processes_than_allowed(pi: Machine) -> None:
+    code = """
+        import os, signal
+
+        def main():
+            for n in range(50):
+                try:
+                    os.fork() or signal.pause()
+                except OSError:
+                    return n
+    """
+    deploy(pi, "bomb", code, "max_processes = 8")
+
+    assert int(pi.run("tinyfaas invoke bomb")) <= 8
+
+
+def test_a_function_has_no_more_of_the_processor_than_allowed(pi: Machine) -> None:
+    code = """
+        import time
+
+        def main():
+            began_s, ran_s = time.monotonic(), time.process_time()
+            while time.monotonic() < began_s + 5:
+                pass
+            return (time.process_time() - ran_s) / 5
+    """
+    deploy(pi, "spin", code, "cpu_percent = 25")
+
+    assert 0.1 < float(pi.run("tinyfaas invoke spin")) < 0.35
+
+
+def test_the_units_exposure_is_low(pi: Machine) -> None:
+    told = pi.run("systemd-analyze security --no-pager tinyfaas").splitlines()[-1]
+
+    print(told)
+    assert float(told.partition("service: ")[2].split()[0]) <= HIGHEST_EXPOSURE
+
+
+def test_every_unit_test_of_control_groups_runs_where_all_controllers_are(pi: Machine) -> None:
+    pi.run("python3 -m venv /opt/tests")
+    pi.run("/opt/tests/bin/pip install --quiet /opt/checkout 'pytest>=8' pytest-timeout", timeout_s=INSTALL_S)
+    said = pi.run(f"cd /opt/checkout && /opt/tests/bin/python -m pytest {UNIT_TESTS}", timeout_s=INSTALL_S)
+
+    assert " passed" in said
+    assert "skipped" not in said, said
+
+
+def test_without_the_memory_controller_limits_still_hold_and_the_doctor_says_so(pi: Machine) -> None:
+    pi.reboot("cgroup_disable=memory")
+
+    found = limits_in_force(pi)
+    assert (found["cgroup"], found["memory"]) == ("cpu, pids", "watch")
+    assert "out_of_memory" in pi.tried("tinyfaas invoke hog --json").stdout
+    assert "Hello" in pi.run("tinyfaas invoke hello")
+    checks = pi.tried("tinyfaas doctor").stdout
+    assert any(line.split()[:3] == ["warn", "memory", "cgroup"] for line in checks.splitlines()), checks

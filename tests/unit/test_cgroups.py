@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.harness.account import unprivileged
+from tests.harness.bench import Grounds
+from tests.harness.waiting import eventually
+from tinyfaas import cgroups
+from tinyfaas.cgroups import Delegation, Group
+from tinyfaas.model import Limits
+
+LIMITS = Limits(memory_mb=32, max_processes=8, cpu_percent=50)
+MARK = "user.delegate"
+NOBODY_ELSE = 64_999
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Unit:
+    """A control group as systemd makes it for a unit, with a process that stands for the server."""
+
+    mount: Path
+    path: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *command: str, group: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a program in a group; without one, in the unit's own."""
+        procs = (group or self.path) / "cgroup.procs"
+        shell = ["/bin/sh", "-c", f'echo 0 >"{procs}" && exec "$@"', "sh", *command]
+        process = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.processes.append(process)
+        return process
+
+    def started(self, *command: str, group: Path | None = None) -> int:
+        """Start a program and wait until it is in the group; returns its process id."""
+        process = self.start(*command, group=group)
+        eventually(lambda: process.pid in pids_of(group or self.path), f"{command[0]} to be in its group")
+        return process.pid
+
+    def delegation(self) -> Delegation:
+        """What the process that stands for the server finds."""
+        return Delegation(self.mount, Path(f"/proc/{self.server}/cgroup"))
+
+    @property
+    def server(self) -> int:
+        return self.processes[0].pid
+
+    def clear(self) -> None:
+        """End everything."""
+        Group(self.path).remove()
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def bare_unit() -> Iterator[Unit]:
+    """A unit without Delegate=."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes control groups")
+    lines = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    mount = next((Path(where) for _, where, kind, *_ in lines if kind == "cgroup2"), None)
+    if mount is None:
+        pytest.skip("no control groups v2 are mounted here")
+    path = mount / f"tinyfaas-test-{os.getpid()}-{next(_numbers)}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    unit = Unit(mount, path)
+    unit.started("sleep", "600")
+    yield unit
+    unit.clear()
+
+
+@pytest.fixture
+def unit(bare_unit: Unit) -> Unit:
+    """A unit with Delegate=yes."""
+    os.setxattr(bare_unit.path, MARK, b"1")
+    return bare_unit
+
+
+@pytest.fixture
+def delegation(unit: Unit) -> Delegation:
+    found = unit.delegation()
+    assert found.missing == ""
+    return found
+
+
+@pytest.fixture
+def group(delegation: Delegation) -> Group:
+    return delegation.group(LIMITS)
+
+
+def pids_of(group: Path) -> list[int]:
+    return [int(pid) for pid in (group / "cgroup.procs").read_text(encoding="ascii").split()]
+
+
+def need(delegation: Delegation, controller: str) -> None:
+    if controller not in delegation.controllers:
+        pytest.skip(f"the controller {controller} is not in this machine's control groups v2")
+
+
+def test_the_server_moves_into_a_leaf_beside_its_workers(unit: Unit) -> None:
+    child = unit.started("sleep", "600")
+
+    delegation = unit.delegation()
+
+    assert delegation.missing == ""
+    assert pids_of(unit.path) == []
+    assert set(pids_of(unit.path / "server")) == {unit.server, child}
+
+
+def test_a_server_that_is_in_its_leaf_already_finds_the_same_subtree(unit: Unit) -> None:
+    first, second = unit.delegation(), unit.delegation()
+
+    assert second.missing == ""
+    assert second.controllers == first.controllers
+    assert not (unit.path / "server" / "server").exists()
+
+
+def test_all_controllers_that_are_offered_are_handed_on(unit: Unit) -> None:
+    offered = (unit.path / "cgroup.controllers").read_text(encoding="ascii").split()
+
+    assert unit.delegation().controllers == {"cpu", "memory", "pids"}.intersection(offered)
+
+
+def test_an_unprivileged_server_divides_what_was_given_to_it(bare_unit: Unit, grounds: Grounds) -> None:
+    account, path = unprivileged(), bare_unit.path
+    for each in (path, path / "cgroup.procs", path / "cgroup.subtree_control"):  # what Delegate= with User= does
+        account.own(each)
+    Group(path).kill()
+    server = f"""if True:
+        import os, subprocess, sys
+        from pathlib import Path
+        from tinyfaas.cgroups import Delegation
+        from tinyfaas.model import Limits
+
+        os.setgroups([])
+        os.setresgid({account.gid}, {account.gid}, {account.gid})
+        os.setresuid({account.uid}, {account.uid}, {account.uid})
+        delegation = Delegation(Path({str(bare_unit.mount)!r}))
+        assert not delegation.missing, delegation.missing
+        group = delegation.group(Limits())
+        child = subprocess.Popen(["sleep", "600"])
+        group.add(child.pid)
+        print(Path("/proc/self/cgroup").read_text(), Path(f"/proc/{{child.pid}}/cgroup").read_text())
+        group.remove()
+        sys.exit(child.wait())
+    """
+    process = bare_unit.start(str(grounds.installation.python), "-c", server)
+    said = process.communicate()[0].decode()
+
+    assert process.returncode == 256 - signal.SIGKILL, said
+    assert f"{path.name}/server\n" in said
+    assert f"{path.name}/worker-1\n" in said
+
+
+def test_root_does_not_take_what_nobody_gave_it(bare_unit: Unit) -> None:
+    delegation = bare_unit.delegation()
+
+    assert "Delegate=yes" in delegation.missing
+    assert pids_of(bare_unit.path) == [bare_unit.server]
+
+
+def test_the_root_of_the_hierarchy_is_never_divided(unit: Unit) -> None:
+    pid = unit.started("sleep", "600", group=unit.mount)
+
+    assert "root of the control groups" in Delegation(unit.mount, Path(f"/proc/{pid}/cgroup")).missing
+
+
+def test_a_group_with_processes_of_others_is_left_alone(unit: Unit) -> None:
+    launcher = unit.start("/bin/sh", "-c", "sleep 600 >/dev/null & echo $!")
+    stranger = int(launcher.communicate()[0])
+
+    try:
+        assert f"not ours, such as {stranger}" in unit.delegation().missing
+        assert set(pids_of(unit.path)) == {unit.server, stranger}
+    finally:
+        os.kill(stranger, signal.SIGKILL)
+
+
+def test_without_control_groups_the_reason_is_said(tmp_path: Path) -> None:
+    delegation = Delegation(tmp_path)
+
+    assert f"below {tmp_path}" in delegation.missing
+    with pytest.raises(OSError, match="no control groups"):
+        delegation.group(LIMITS)
+    delegation.sweep()
+    delegation.close()
+
+
+def test_a_process_brings_itself_in_by_a_descriptor(unit: Unit, delegation: Delegation) -> None:
+    group = delegation.group(LIMITS)
+    fd = group.procs_fd()
+    assert not os.get_inheritable(fd)
+
+    process = subprocess.Popen([sys.executable, "-c", f"import os, time; os.write({fd}, b'0'); time.sleep(600)"],
+                               pass_fds=[fd])  # fmt: skip
+    os.close(fd)
+    unit.processes.append(process)
+
+    eventually(lambda: pids_of(unit.path / "worker-1") == [process.pid], "the process to be in")
+
+
+def test_a_process_can_be_born_in_a_group(unit: Unit, group: Group) -> None:
+    fd = group.folder_fd()
+    assert not os.get_inheritable(fd)
+    # See clone(2): flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, …_size, cgroup
+    script = f"""if True:
+        import array, ctypes, signal, time
+        arguments = array.array("Q", [0x2_0000_0000, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, {fd}])
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syscall(435, ctypes.c_void_p(arguments.buffer_info()[0]), ctypes.c_size_t(88)) < 0:
+            raise OSError(ctypes.get_errno(), "clone3")
+        time.sleep(600)
+    """
+    process = subprocess.Popen([sys.executable, "-c", script], pass_fds=[fd])
+    os.close(fd)
+    unit.processes.append(process)
+
+    eventually(lambda: pids_of(unit.path / "worker-1") or process.poll(), "the child to be in")
+    assert process.pid not in pids_of(unit.path / "worker-1")
+
+
+def test_what_daemonises_in_a_group_dies_with_it(unit: Unit, group: Group) -> None:
+    daemons = "for i in 1 2 3; do (setsid sh -c 'sleep 600 & sleep 600' &); done; sleep 600"
+    unit.started("/bin/sh", "-c", daemons, group=unit.path / "worker-1")
+    eventually(lambda: len(pids_of(unit.path / "worker-1")) >= 7, "all to be started")
+
+    group.remove()
+
+    assert not (unit.path / "worker-1").exists()
+    assert pids_of(unit.path / "server") == [unit.server]
+
+
+@pytest.mark.parametrize("kernel", ["cgroup.kill", "before-5.14"])
+def test_a_fork_bomb_ends_however_fast_it_forks(
+    unit: Unit, group: Group, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "_KILL", kernel)
+    bomb = f"""if True:
+        import os, resource
+        resource.setrlimit(resource.RLIMIT_NPROC, (100, 100))
+        os.setuid({NOBODY_ELSE})  # root has no such limit, and others may have used up nobody's
+        while True:
+            try: os.fork()
+            except OSError: pass
+    """
+    unit.start(sys.executable, "-S", "-c", bomb, group=unit.path / "worker-1")
+    eventually(lambda: len(pids_of(unit.path / "worker-1")) > 20, "the bomb to go off")
+
+    group.remove()
+
+    assert not (unit.path / "worker-1").exists()
+
+
+def test_a_zombie_does_not_hold_a_group_up(unit: Unit, group: Group) -> None:
+    process = unit.start("/bin/true", group=unit.path / "worker-1")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    group.remove()
+
+    assert not (unit.path / "worker-1").exists()
+
+
+def test_groups_that_a_worker_made_go_with_it(unit: Unit, group: Group) -> None:
+    inner = unit.path / "worker-1" / "a" / "b"
+    inner.mkdir(parents=True)
+    unit.started("sleep", "600", group=inner)
+
+    group.remove()
+
+    assert not (unit.path / "worker-1").exists()
+
+
+def test_what_an_earlier_run_left_behind_is_swept_away(unit: Unit, group: Group) -> None:
+    left = unit.started("sleep", "600", group=unit.path / "worker-1")
+    later = unit.delegation()
+    fresh = later.group(LIMITS)
+
+    later.sweep()
+
+    assert list(unit.path.glob("worker-*")) == []
+    assert unit.processes[-1].wait() == -signal.SIGKILL
+    assert left == unit.processes[-1].pid
+    assert pids_of(unit.path / "server") == [unit.server]
+    fresh.remove()  # twice does no harm
+
+
+def test_numbers_that_are_taken_are_passed_over_also_by_many_threads(unit: Unit, delegation: Delegation) -> None:
+    (unit.path / "worker-3").mkdir()
+
+    threads = [threading.Thread(target=delegation.group, args=[LIMITS]) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(list(unit.path.glob("worker-*"))) == 11
+
+
+def test_a_group_that_is_gone_counts_nothing_and_raises_nothing(group: Group) -> None:
+    group.remove()
+
+    assert group.memory_bytes() is None
+    assert (group.oom_kills(), group.pids_refused(), group.cpu_throttled_s()) == (0, 0, 0)
+    group.kill()
+    group.remove()
+
+
+def test_who_uses_more_memory_than_allowed_is_killed_and_counted(unit: Unit, delegation: Delegation) -> None:
+    need(delegation, "memory")
+    group = delegation.group(LIMITS)
+    process = unit.start(sys.executable, "-c", "b = b'x' * 100_000_000; input()", group=unit.path / "worker-1")
+
+    assert process.wait() == -signal.SIGKILL
+    assert group.oom_kills() > 0
+
+
+def test_what_is_used_is_told_without_what_was_merely_read(unit: Unit, delegation: Delegation, tmp_path: Path) -> None:
+    need(delegation, "memory")
+    group = delegation.group(LIMITS)
+    (tmp_path / "file").write_bytes(bytes(20_000_000))
+    script = (
+        f"b = bytearray(b'x' * 10_000_000); open({str(tmp_path / 'file')!r}, 'rb').read(); print(1, flush=1); input()"
+    )
+    process = unit.start(sys.executable, "-c", script, group=unit.path / "worker-1")
+    assert process.stdout is not None
+    process.stdout.read(1)
+
+    assert 10_000_000 < (group.memory_bytes() or 0) < 20_000_000
+
+
+def test_more_processes_than_allowed_are_refused_and_counted(unit: Unit, delegation: Delegation) -> None:
+    need(delegation, "pids")
+    group = delegation.group(LIMITS, extra_tasks=2)
+    script = """if True:
+        import os, signal
+        try:
+            for n in range(20):
+                os.fork() or signal.pause()
+        except OSError:
+            print(n, flush=True)
+    """
+    process = unit.start(sys.executable, "-c", script, group=unit.path / "worker-1")
+    assert process.stdout is not None
+
+    assert int(process.stdout.readline()) == LIMITS.max_processes + 2 - 1
+    assert group.pids_refused() == 1
+
+
+def test_who_spins_has_half_a_core_of_what_it_would_take(unit: Unit, delegation: Delegation) -> None:
+    need(delegation, "cpu")
+    group = delegation.group(LIMITS)
+    began_s = time.monotonic()
+    pid = unit.started(sys.executable, "-c", "while True: pass", group=unit.path / "worker-1")
+
+    eventually(lambda: group.cpu_throttled_s() > 0.5, "the process to be held up")
+
+    ran_s = sum(map(float, Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[13:15])) / os.sysconf(
+        "SC_CLK_TCK"
+    )
+    assert ran_s < 0.7 * (time.monotonic() - began_s)
