@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import os
 import platform
+import stat
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +117,30 @@ def test_a_device_is_seen_by_the_function_that_lists_it_alone(client: Client, pr
     assert client.call(prisoner, see) == "(True, False)"
     client.deploy(prisoner, EXPRESSION, config={"devices": ["/dev/kmsg"]})
     assert client.call(prisoner, see) == "(True, True)"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_device_of_a_group_that_the_server_is_in_can_be_used(
+    bench: Bench, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, group = Path(f"/dev/{function}"), 64_999
+    try:
+        os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # what /dev/null is
+    except OSError as error:
+        pytest.skip(f"no devices can be made here: {error}")
+    try:
+        os.chown(node, 0, group)
+        node.chmod(0o660)
+        opened = f"open({str(node)!r}, 'w').write('x')"
+        for groups, outcome in (((), "PermissionError"), ((group,), "1")):
+            monkeypatch.setattr(bench.grounds, "account", dataclasses.replace(bench.grounds.account, groups=groups))
+            broker = bench.broker()
+            bench.server(broker, {"sandbox_mode": "required"}).start()
+            client = bench.client(broker)
+            client.deploy(function, EXPRESSION, config={"devices": [str(node)]})
+            assert client.call(function, opened) == outcome
+    finally:
+        node.unlink()
 
 
 @pytest.mark.parametrize(
