@@ -97,12 +97,16 @@ def overshoots(rows: list[Row]) -> str:
             cells = [_most(found.get(boxed), value, unit, reached) for boxed in PLACES]
             if limit in config and cells != [_NONE, _NONE]:
                 lines.append((f"`{limit}`", named(name), f"{config[limit]} {unit}".strip(), *cells))
-    return table(("limit", "by a function that", "set", *(f"most, {place}" for place in PLACES.values())), lines)
+    head = ("limit", "by a function that", "set", *(f"most, {place}" for place in PLACES.values()))
+    return (
+        "How far a function came before its limit took hold. Memory is told from outside, for all that its worker "
+        f"started, once each millisecond.\n\n{table(head, lines)}"
+    )
 
 
 def _most(row: Row | None, value: str, unit: str, reached: Iterable[str]) -> str:
     """How far it came, if it was this limit that ended it."""
-    if row is None or row["code"] not in reached:
+    if row is None or row["code"] not in reached or row[value] < 1:
         return _NONE
     return f"{row[value] / 1000:.2f} s" if unit == "s" else f"{row[value]:.0f} {unit}".strip()
 
@@ -124,7 +128,7 @@ def company(rows: list[Row]) -> str:
     head = ("a function that", *(cell for place in PLACES.values() for cell in (f"ends {place}", "slowest good call")))
     return (
         "The good function is called every 5 ms beside each of these. In brackets its slowest call as a ratio to the "
-        f"slowest of 200 quiet ones ({quiets}).\n\n{table(head, lines)}"
+        f"slowest of 400 quiet ones ({quiets}).\n\n{table(head, lines)}"
     )
 
 

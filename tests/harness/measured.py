@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,17 @@ class Measured:
                 file.write(json.dumps(row) + "\n")
 
     def hostile(self, function: str, place: Place, answer: Mapping[str, Any], beside: Beside, peak: Peak,
-                config: Mapping[str, Any]) -> None:  # fmt: skip
-        """A hostile call: how it ended, by how much it passed its limits, and what the good function felt."""
+                loaded_bytes: int, config: Mapping[str, Any]) -> None:  # fmt: skip
+        """A hostile call: how it ended, by how much it passed its limits, and what the good function felt.
+
+        `loaded_bytes` is what its worker used before the call.
+        """
         home = place.server.functions_dir / function.replace("_", "-") / "state"
-        stored = sum(path.lstat().st_blocks * 512 for path in home.glob("*")) if home.exists() else 0
+        said = subprocess.run(["du", "-s", "-B1", home], capture_output=True, check=False).stdout
+        stored = int(said.split()[0]) if said else 0
         self.add(
-            "hostile", function=function, boxed=place.boxed, code=answer.get("code", "success"),
+            "hostile", function=function, boxed=place.boxed, code=answer.get("code", "harmless"),
             duration_ms=answer["duration_ms"], calls=len(beside.times_s), slowest_ms=beside.slowest_s * 1000,
-            usual_ms=beside.usual_s * 1000, peak_mib=peak.beyond.get("memory_bytes", 0) / _MIB,
+            usual_ms=beside.usual_s * 1000, peak_mib=(loaded_bytes + peak.beyond.get("memory_bytes", 0)) / _MIB,
             peak_tasks=peak.beyond.get("tasks", 0), stored_mib=stored / _MIB, config=dict(config),
         )  # fmt: skip

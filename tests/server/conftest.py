@@ -61,7 +61,7 @@ def place(grounds: Grounds, measured: Measured, request: pytest.FixtureRequest) 
     place = open_place(bench, boxed=request.param == "bubblewrap")
     pid, before = place.server.pid, resident_bytes(place.server.pid)
     with Beside(place.beside, place.good) as quiet:
-        eventually(lambda: len(quiet.times_s) >= 200, "quiet calls")
+        eventually(lambda: len(quiet.times_s) >= 400, "quiet calls")
     yield place
     eventually(lambda: not zombies(pid), "every process to be reaped")
     measured.add("server", boxed=place.boxed, before_bytes=before, after_bytes=resident_bytes(pid),

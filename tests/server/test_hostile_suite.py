@@ -16,7 +16,7 @@ import pytest
 
 from tests.harness.bench import Grounds
 from tests.harness.beside import Beside
-from tests.harness.census import below
+from tests.harness.census import below, share_bytes
 from tests.harness.fence import Peak
 from tests.harness.measured import Measured
 from tests.harness.place import Place
@@ -61,9 +61,10 @@ def test_a_hostile_function_has_its_answer_and_nobody_else_notices(
     place.client.call(place.good, "well")  # its one worker is there from now on
     family, belongings = below(server.pid), place.belongings()
     place.client.deploy(name, hostile.code, hostile.requirements, config=hostile.config)
+    loaded_bytes = share_bytes(below(server.pid) - family)
     with Beside(place.beside, place.good) as beside, Peak(grounds.fence) as peak:
         answer = place.client.request(f"faas/invoke/{name}", {"args": [place.facts()]}, timeout_s=LONGEST_S)
-    measured.hostile(kind, place, answer, beside, peak, hostile.config)
+    measured.hostile(kind, place, answer, beside, peak, loaded_bytes, hostile.config)
     assert place.client.request(f"faas/admin/delete/{name}")["status"] == "deleted"
     assert outcome(answer) in allowed, answer
     assert server.process is not None
