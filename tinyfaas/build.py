@@ -167,7 +167,10 @@ class Build:
         return bool(data)
 
     def _overfull(self) -> Failure | None:
-        stored, files = size_of(self._environment, most_files=_MOST_FILES)
+        try:
+            stored, files = size_of(self._environment, most_files=_MOST_FILES)
+        except OSError as error:
+            return BuildFailed(f"what it stored can't be looked through: {error.strerror}")
         if stored > self.limits.max_disk_mb * _MIB:
             return BuildFailed(f"it stored {stored / _MIB:.0f} MiB, {self.limits.max_disk_mb} are allowed")
         if files >= _MOST_FILES:

@@ -161,7 +161,8 @@ class Cell:
     def __init__(self, spec: FunctionSpec, forks: ForkServer, box: Box | None, group: Group | None,
                  hidden: tuple[str, ...]) -> None:  # fmt: skip
         """Fork it; raises `OSError`. It waits to be told what to be. `hidden` is what no log may show."""
-        self.hidden = tuple(text for text in hidden if len(text) >= _SHORTEST_HIDDEN)
+        parts = [part for text in hidden for part in (text, *text.splitlines())]  # what is printed comes line by line
+        self.hidden = tuple(part for part in parts if len(part) >= _SHORTEST_HIDDEN)
         self.limits, self.state_dir = spec.limits, spec.state_dir
         self._box, self._group = box, group
         ours, theirs = socket.socketpair()
@@ -221,6 +222,11 @@ class Cell:
         roots = (self.pid, self._box.pid)
         used = processes.usage(roots, enough_bytes=enough_bytes, enough_tasks=most + _BOX_TASKS)
         return Usage(used.memory_bytes, max(0, used.tasks - _BOX_TASKS), used.cpu_s)
+
+    def nameless_bytes(self) -> int:
+        """What files take up on the disk of its folder that it has deleted and holds open."""
+        pids = (self.pid, *processes.descendants(self.pid))
+        return processes.nameless_bytes(pids, self.state_dir.stat().st_dev)
 
     def signal(self, number: int) -> None:
         """Send a signal to it and all that it started."""

@@ -54,6 +54,8 @@ def forget(pid: int) -> None:
 
 def kill(pid: int) -> None:
     """Kill a process of our own, its group, and everything below it. It is still to be waited for."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGSTOP)  # who is stopped forks no others while we look, and leaves us the processor
     below = descendants(pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)

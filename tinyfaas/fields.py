@@ -86,7 +86,9 @@ def checked(kind: Any, field: dataclasses.Field[Any], value: object, where: str)
     chosen = tuple(typed) if isinstance(typed, tuple | dict) else (typed,)  # of a table, the names
     no_choice = bool(meta["choices"]) and not set(chosen) <= set(meta["choices"])
     no_match = bool(meta["pattern"]) and any(
-        each != "" and re.fullmatch(meta["pattern"], str(each)) is None for each in chosen
+        re.fullmatch(meta["pattern"], str(each)) is None
+        for each in chosen
+        if typed != ""  # empty: not set
     )
     if too_low or too_high or no_choice or no_match:
         raise _refused(kind, field, value, where)

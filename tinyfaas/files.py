@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
-import shutil
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -54,7 +56,10 @@ def lock(path: Path) -> int:
 
 
 def size_of(folder: Path, *, most_files: int) -> tuple[int, int]:
-    """The bytes that the files below a folder take up, and how many they are; counts no further than `most_files`."""
+    """The bytes that the files below a folder take up, and how many they are; counts no further than `most_files`.
+
+    Raises `OSError` for a folder that can't be looked into: what is in there would not count.
+    """
     used = files = 0
     waiting = [str(folder)]
     while waiting and files < most_files:
@@ -65,17 +70,31 @@ def size_of(folder: Path, *, most_files: int) -> tuple[int, int]:
                     used += entry.stat(follow_symlinks=False).st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):  # gone meanwhile
             continue
     return used, files
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder whose owner may have made parts of it unwritable. Links are not followed."""
-    if folder.is_dir() and not folder.is_symlink():
-        folder.chmod(0o700)
-        for parent, names, _ in os.walk(folder):
-            for inner in (Path(parent, name) for name in names):
-                if not inner.is_symlink():
-                    inner.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder, wherever its owner has made it unwritable and however deep it is. Links are not followed.
+
+    What lies deeper is moved up first: folders can be nested further than paths and recursion go.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    waiting, names = [folder], (f".{secrets.token_hex(8)}-{number}" for number in itertools.count())
+    while waiting:
+        emptied = waiting.pop()
+        with contextlib.suppress(OSError):  # what can't be removed stays, and the rest goes
+            emptied.chmod(0o700)
+            for entry in list(os.scandir(emptied)):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)  # noqa: PTH108  (plain text is quicker)
+                    continue
+                inner = Path(entry.path)
+                inner.chmod(0o700)
+                waiting.append(inner if emptied == folder else inner.rename(folder / next(names)))
+            if emptied != folder:
+                emptied.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()

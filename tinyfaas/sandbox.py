@@ -31,11 +31,12 @@ _LOOKED_UP = (
     "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd", "pip.conf", "protocols",
     "resolv.conf", "services", "ssl", "timezone",
 )  # fmt: skip
+_UDEV = "/run/udev"  # which devices there are and what they are called: libcamera finds none without it
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
 
 
 _DEVICES = {
-    "camera": ("/dev/video*", "/dev/media*", "/dev/vchiq", "/dev/dma_heap"),
+    "camera": ("/dev/video*", "/dev/media*", "/dev/v4l-subdev*", "/dev/vchiq", "/dev/dma_heap"),
     "gpio": ("/dev/gpiochip*", "/dev/gpiomem*"),
     "i2c": ("/dev/i2c-*",),
     "serial": ("/dev/serial*", "/dev/ttyAMA*", "/dev/ttyS*", "/dev/ttyUSB*", "/dev/ttyACM*"),
@@ -98,6 +99,7 @@ class Sandbox:
             *(word for path in (environment, spec.code_dir) for word in ("--ro-bind", str(path), str(path))),
             "--bind", str(spec.state_dir), str(spec.state_dir),
             *(word for node in nodes_of(spec.limits.devices) for word in ("--dev-bind", node, node)),
+            *(["--ro-bind-try", _UDEV, _UDEV] if spec.limits.devices else []),
             "--remount-ro", "/dev", "--remount-ro", "/",
         ]  # fmt: skip
 

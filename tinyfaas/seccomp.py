@@ -23,8 +23,8 @@ REFUSED = (
     "ioperm", "iopl", "kexec_file_load", "kexec_load", "keyctl", "lookup_dcookie", "mount", "mount_setattr",
     "move_mount", "move_pages", "open_by_handle_at", "open_tree", "perf_event_open", "pivot_root", "process_madvise",
     "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "quotactl_fd", "reboot", "request_key",
-    "setdomainname", "sethostname", "setns", "settimeofday", "swapoff", "swapon", "syslog", "umount", "umount2",
-    "unshare", "userfaultfd", "vhangup",
+    "setdomainname", "sethostname", "setns", "settimeofday", "shmget", "swapoff", "swapon", "syslog", "umount",
+    "umount2", "unshare", "userfaultfd", "vhangup",
 )
 # fmt: on
 

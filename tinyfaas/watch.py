@@ -143,7 +143,13 @@ def _breach(limits: Limits, used: Usage, stored_bytes: int) -> Failure | None:
 
 
 def _overfull(cell: Cell) -> Failure | None:
-    stored, files = size_of(cell.state_dir, most_files=_MOST_FILES)
+    try:
+        stored, files = size_of(cell.state_dir, most_files=_MOST_FILES)
+        stored += cell.nameless_bytes()
+    except FileNotFoundError:  # the function is being deleted
+        return None
+    except OSError as error:
+        return Crashed(f"its folder can't be looked through: {error.strerror}")
     if stored > cell.limits.max_disk_mb * _MIB:
         return Crashed(f"its folder holds {stored / _MIB:.0f} MiB, {cell.limits.max_disk_mb} are allowed")
     if files >= _MOST_FILES:

@@ -15,6 +15,7 @@ class Account:
 
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
     @property
     def is_us(self) -> bool:
@@ -23,7 +24,7 @@ class Account:
 
     def popen(self) -> dict[str, Any]:
         """The arguments that make `subprocess` start a program as this account."""
-        return {} if self.is_us else {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return {} if self.is_us else {"user": self.uid, "group": self.gid, "extra_groups": list(self.groups)}
 
     def own(self, path: Path) -> Path:
         """Give a file or folder to this account."""

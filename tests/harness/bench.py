@@ -65,9 +65,9 @@ class Bench:
         self.servers: list[Server] = []
         self._kept = contextlib.ExitStack()
 
-    def broker(self, *, talkative: bool = False, more: str = "") -> Broker:
-        """A running broker; `more` is further configuration."""
-        broker = Broker(self.grounds.new_folder("broker"), talkative=talkative, more=more)
+    def broker(self, *, talkative: bool = False, more: str = "", password: str = "") -> Broker:
+        """A running broker; `more` is further configuration, with a `password` nobody else may come."""
+        broker = Broker(self.grounds.new_folder("broker"), talkative=talkative, more=more, password=password)
         self._kept.callback(broker.stop)
         return broker.start()
 
@@ -100,7 +100,9 @@ class Bench:
         lasting: bool = False,
     ) -> Client:
         """A connected client."""
-        return self._kept.enter_context(Client(broker.port, v5=v5, topics=topics, lasting=lasting))
+        return self._kept.enter_context(
+            Client(broker.port, v5=v5, topics=topics, lasting=lasting, account=broker.login)
+        )
 
     def clear(self) -> None:
         """Clients go first, then servers, then brokers: the reverse of how they were made."""

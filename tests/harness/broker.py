@@ -12,7 +12,7 @@ from tests.harness.waiting import PATIENCE_S, eventually, free_port, listens
 
 _CONFIGURATION = """\
 listener {port} 127.0.0.1
-allow_anonymous true
+{access}
 persistence true
 persistence_location {folder}/
 max_inflight_messages 0
@@ -24,6 +24,8 @@ log_type {log_type}
 connection_messages true
 """
 
+ACCOUNT = "tinyfaas"
+
 
 class Broker:
     """Configured like scripts/broker; it can be stopped, killed and started again on the same port and store.
@@ -32,17 +34,31 @@ class Broker:
     """
 
     v5 = True
+    password = ""
 
-    def __init__(self, folder: Path, *, talkative: bool = False, more: str = "") -> None:
+    def __init__(self, folder: Path, *, talkative: bool = False, more: str = "", password: str = "") -> None:
+        """With a `password`, the account `ACCOUNT` must say it; without one, everybody may come."""
         self.port = free_port()
+        self.password = password
+        self.password_file = folder / "passwords"
         self.log_file = folder / "mosquitto.log"
         self._configuration = folder / "mosquitto.conf"
         user = pwd.getpwuid(os.geteuid()).pw_name
+        if password:
+            command = [_program("mosquitto_passwd"), "-b", "-c", str(self.password_file), ACCOUNT, password]
+            subprocess.run(command, check=True, capture_output=True)
+            self.password_file.chmod(0o600)
+        access = f"password_file {self.password_file}" if password else "allow_anonymous true"
         text = _CONFIGURATION.format(
-            port=self.port, folder=folder, user=user, log_type="all" if talkative else "notice"
+            port=self.port, access=access, folder=folder, user=user, log_type="all" if talkative else "notice"
         )
         self._configuration.write_text(text + more, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """Account and password, for who needs them."""
+        return (ACCOUNT, self.password) if self.password else None
 
     @property
     def pid(self) -> int:
@@ -52,11 +68,9 @@ class Broker:
 
     def start(self) -> Broker:
         """Start it, and wait until it listens."""
-        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-        assert program is not None, "mosquitto is not installed: scripts/setup does that"
         process = subprocess.Popen(
-            [program, "-c", str(self._configuration)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
+            [_program("mosquitto"), "-c", str(self._configuration)], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._process = process
         eventually(lambda: process.poll() is not None or listens(self.port), "mosquitto to listen")
@@ -80,3 +94,9 @@ class Broker:
     def log(self) -> str:
         """What it has written into its log."""
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
+
+
+def _program(name: str) -> str:
+    program = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    assert program is not None, f"{name} is not installed: scripts/setup does that"
+    return program

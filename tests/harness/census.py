@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def running(text: str) -> list[int]:
@@ -13,6 +17,35 @@ def running(text: str) -> list[int]:
 def zombies(parent: int) -> list[int]:
     """The children of a process that have ended and were not reaped."""
     return [pid for pid, state, ppid in map(_status, Path("/proc").glob("[0-9]*")) if ppid == parent and state == "Z"]
+
+
+def below(pid: int) -> set[int]:
+    """The processes that come from this one. The server inherits those whose parents die: none can leave."""
+    found = {pid}
+    families = [(each, parent) for each, _, parent in map(_status, Path("/proc").glob("[0-9]*"))]
+    while more := {each for each, parent in families if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+
+
+def share_bytes(pids: set[int]) -> int:
+    """The memory of these processes, what several share counted once; 0 where only root may know."""
+    found = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+            found += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return found
+
+
+def descriptors(pid: int) -> int:
+    """How many files a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def _command_line(folder: Path) -> str:

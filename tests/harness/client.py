@@ -53,7 +53,7 @@ class Message:
 class Client:
     """Connected and subscribed once made, again after the broker was away; `seen` grows with all that comes.
 
-    For a `lasting` one the broker keeps what it misses while it is away.
+    For a `lasting` one the broker keeps what it misses while it is away. `login` is an account and its password.
     """
 
     def __init__(
@@ -240,9 +240,11 @@ def upload_body(code: str | bytes, requirements: str = "", config: Mapping[str, 
     return body
 
 
-def wait_presence(port: int, node: str, state: str, *, other_than: str = "", v5: bool = True) -> dict[str, Any]:
+def wait_presence(
+    port: int, node: str, state: str, *, other_than: str = "", v5: bool = True, login: tuple[str, str] | None = None
+) -> dict[str, Any]:
     """A node's retained presence, as soon as it says `state` and is not that of instance `other_than`."""
-    with Client(port, v5=v5, topics=(f"faas/node/{node}",)) as client:
+    with Client(port, v5=v5, topics=(f"faas/node/{node}",), account=login) as client:
         return client.wait(
             lambda message: message.body.get("state") == state and message.body.get("instance") != other_than,
             f"{node} to be {state}",

@@ -7,14 +7,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 
 from tests.harness.waiting import eventually
 
 _V1_FILES = {"pids": "pids.max", "memory": "memory.limit_in_bytes"}
 _V2_FILES = {"pids": "pids.max", "memory": "memory.max"}
+
+_NOW = (("memory_bytes", "memory.usage_in_bytes"), ("memory_bytes", "memory.current"), ("tasks", "pids.current"))
 
 
 @dataclass
@@ -28,6 +32,15 @@ class Fence:
         """Bring a process in; what it starts from now on is in as well."""
         for group in self.groups:
             (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
+
+    def usage(self) -> dict[str, int]:
+        """What all inside use together: bytes of memory, number of tasks; only what can be told."""
+        found = {}
+        for group in self.groups:
+            for name, file in _NOW:
+                with contextlib.suppress(FileNotFoundError):
+                    found[name] = int((group / file).read_text(encoding="ascii"))
+        return found
 
     def take_down(self) -> None:
         """Kill what is left inside and remove the groups."""
@@ -88,3 +101,28 @@ def _emptied(group: Path) -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
     return not pids
+
+
+class Peak:
+    """The most that all inside a fence had, beyond what they had at entering; looked at every millisecond."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        self._stop = threading.Event()
+        self._before: dict[str, int] = {}
+        self.beyond: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Peak:
+        self._before = self._fence.usage()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.001):
+            for name, now in self._fence.usage().items():
+                self.beyond[name] = max(self.beyond.get(name, 0), now - self._before[name])

@@ -75,7 +75,8 @@ class Server:
 
     def wait_online(self) -> None:
         """Wait until this start of the server, and no earlier one, has announced itself."""
-        presence = wait_presence(self.broker.port, self.node, "online", other_than=self.instance, v5=self.broker.v5)
+        presence = wait_presence(self.broker.port, self.node, "online", other_than=self.instance, v5=self.broker.v5,
+                                 login=self.broker.login)  # fmt: skip
         self.instance = presence["instance"]
 
     def signal(self, number: int) -> None:

@@ -116,7 +116,9 @@ def own_broker(own_bench: Bench) -> Broker:
 @pytest.fixture(scope="module")
 def node(own_bench: Bench, own_broker: Broker) -> Server:
     """The server that the pages speak of."""
-    server = own_bench.server(own_broker, {"node": NODE})
+    secrets = own_bench.grounds.new_folder("secrets")
+    (secrets / "WEATHER_KEY").write_text("a key\n", encoding="utf-8")
+    server = own_bench.server(own_broker, {"node": NODE, "sandbox_secrets_dir": secrets})
     server.node = NODE
     return server.start()
 
@@ -183,9 +185,23 @@ def test_the_functions_that_are_shown_do_what_is_said(reader: Client) -> None:
     assert reader.call("hello", "Pi", loud=True) == "HELLO, PI!"
     assert [reader.call("readings", value) for value in (1, 2)] == [[1, 1.0], [2, 1.5]]
     assert [reader.call("count") for _ in range(2)] == [1, 2]
+    assert reader.call("weather") == {"units": "metric", "key_has": 5}
     assert (
         reader.request("faas/admin/info/count")["config"]["retry"]["attempts"] == settings["count"]["retry"]["attempts"]
     )
+
+
+def test_the_functions_for_devices_are_python_and_their_settings_are_known(reader: Client) -> None:
+    """What they need this computer hasn't; so none is run."""
+    shown = sections(FUNCTIONS)["Devices"]
+    settings = {block.name: tomllib.loads(block.text) for block in shown if block.kind == "toml"}
+    code = {block.name: block.text for block in shown if block.kind == "py"}
+    assert set(code) == set(settings) == {"button", "thermometer", "photo"}
+    for name, text in code.items():
+        compile(text, name, "exec")
+        (device,) = settings[name]["devices"]
+        answer = reader.upload(name, "def main(): pass", config=settings[name])
+        assert answer["status"] == "ok" or f"this computer has no {device}" in answer["error"], answer
 
 
 def is_heard(client: Client, file: Path) -> bool:

@@ -1,41 +1,17 @@
-"""Limits hold inside the sandbox and without it; a good function is served beside each that passes one."""
+"""Limits that leave a function alive, and what they leave alone; inside the sandbox and without it.
+
+Those that end it are passed by the functions of tests/hostile.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from tests.harness.bench import Bench
-from tests.harness.census import running, zombies
-from tests.harness.client import Client, new_label
-from tests.harness.server import Server
+from tests.harness.census import running
+from tests.harness.place import Place
 from tests.harness.waiting import eventually
-
-GOOD = "def main(value): return value"
-
-
-@dataclass(frozen=True)
-class Place:
-    """A server with or without a sandbox, and who calls it."""
-
-    boxed: bool
-    server: Server
-    client: Client
-
-
-@pytest.fixture(scope="module", params=["bubblewrap", "none"])
-def place(shared_bench: Bench, request: pytest.FixtureRequest) -> Iterator[Place]:
-    broker = shared_bench.broker()
-    boxed = request.param == "bubblewrap"
-    server = shared_bench.server(broker, {"workers": 3, "sandbox_mode": "required" if boxed else "off"}).start()
-    client = shared_bench.client(broker)
-    client.deploy("good", GOOD)
-    yield Place(boxed, server, client)
-    eventually(lambda: not zombies(server.pid), "every process to be reaped")
-    server.close()
 
 
 @pytest.fixture(autouse=True)
@@ -43,89 +19,10 @@ def good(place: Place) -> Iterator[None]:
     """The good function answers after each of these, and the server is the same."""
     pid = place.server.pid
     yield
-    assert place.client.call("good", "well") == "well"
+    assert place.client.call(place.good, "well") == "well"
     assert place.server.pid == pid
     assert place.server.process is not None
     assert place.server.process.poll() is None
-
-
-BREACHES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "fills its heap": ("x = []\n    while True: x.append(bytearray(1 << 20))", {"memory_mb": 64}, "out_of_memory"),
-    "fills a private mapping": (
-        "import mmap\n    m = mmap.mmap(-1, 1 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
-        "    for at in range(0, 1 << 30, 4096): m[at] = 1\n    time.sleep(60)",
-        {"memory_mb": 64}, "out_of_memory",
-    ),
-    "fills a shared mapping": (
-        "import mmap\n    m = mmap.mmap(-1, 1 << 30)\n    for at in range(0, 1 << 30, 4096): m[at] = 1\n"
-        "    time.sleep(60)",
-        {"memory_mb": 64}, "out_of_memory",
-    ),
-    "lets its children fill the memory": (
-        "for _ in range(8):\n        if not os.fork():\n            x = bytearray(os.urandom(1 << 20)) * 32\n"
-        "            time.sleep(60)\n    time.sleep(60)",
-        {"memory_mb": 64}, "out_of_memory",
-    ),
-    "forks without end": (
-        "while True:\n        try: os.fork()\n        except OSError: pass", {"timeout_s": 3}, "crashed timeout"
-    ),
-    "starts threads without end": (
-        "import threading\n    while True:\n        try: threading.Thread(target=time.sleep, args=(60,)).start()\n"
-        "        except RuntimeError: time.sleep(0.01)",
-        {"timeout_s": 3}, "crashed timeout",
-    ),
-    "spins for ever": ("while True: pass", {"timeout_s": 1}, "timeout"),
-    "sleeps for ever": ("time.sleep(600)", {"timeout_s": 1}, "timeout"),
-    "won't be asked to end": (
-        "import signal\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    time.sleep(600)", {"timeout_s": 1},
-        "timeout",
-    ),
-    "opens without end": (
-        "x = [open('/dev/null') for _ in range(10_000)]", {"max_open_files": 64}, "function_error"
-    ),
-    "writes one large file": (
-        "f = open('large', 'wb')\n    while True: f.write(bytes(1 << 20))", {"max_disk_mb": 8},
-        "crashed function_error",
-    ),
-    "writes many files": (
-        "for n in range(1000):\n        open(str(n), 'wb').write(bytes(1 << 20))\n        time.sleep(0.01)",
-        {"max_disk_mb": 8}, "crashed",
-    ),
-    "uses up the inodes": (
-        "for n in range(1_000_000): open(str(n), 'w').close()\n    time.sleep(60)", {}, "crashed"
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", BREACHES)
-def test_a_limit_that_is_passed_ends_the_call_with_its_code(place: Place, function: str, kind: str) -> None:
-    body, config, codes = BREACHES[kind]
-    place.client.deploy(function, f"import os, time\n\ndef main():\n    {body}\n", config={"timeout_s": 20, **config})
-    label = new_label("breach")
-    place.client.publish(f"faas/invoke/{function}", {"request_id": label})
-    assert place.client.call("good", "beside") == "beside"
-    answer = place.client.answer_to(label).body
-    assert answer.get("code") in codes.split(), answer
-    place.client.request(f"faas/admin/delete/{function}")
-
-
-@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
-def test_what_is_stored_in_a_private_tmpfs_counts_as_memory(place: Place, function: str, folder: str) -> None:
-    if not place.boxed:
-        pytest.skip("without a sandbox there is no private tmpfs")
-    place.client.deploy(
-        function,
-        f"""
-        import time
-        def main():
-            with open("{folder}/full", "wb") as file:
-                for _ in range(100): file.write(bytes(1 << 20))
-            time.sleep(60)
-        """,
-        config={"memory_mb": 48},
-    )
-    answer = place.client.invoke(function)
-    assert answer["code"] in ("out_of_memory", "function_error"), answer
 
 
 def test_threads_and_large_address_spaces_are_no_breach(place: Place, function: str) -> None:
@@ -144,6 +41,42 @@ def test_threads_and_large_address_spaces_are_no_breach(place: Place, function: 
         config={"memory_mb": 64},
     )
     assert place.client.call(function) == 4
+
+
+# Who is stopped for a while can't notice that, but that it goes on.
+SPINNING = """
+    import signal, time
+    stops = []
+    def main(wall_s):
+        signal.signal(signal.SIGCONT, lambda *_: stops.append(None))
+        end_s, used_s = time.monotonic() + wall_s, time.process_time()
+        while time.monotonic() < end_s: pass
+        return (time.process_time() - used_s) / wall_s, len(stops)
+"""
+
+
+def test_a_function_gets_no_more_of_the_processor_than_it_may(place: Place, function: str) -> None:
+    place.client.deploy(function, SPINNING, config={"cpu_percent": 25})
+    place.client.deploy(f"{function}-2", SPINNING)
+    place.client.publish(f"faas/invoke/{function}-2", {"request_id": f"{function}-free", "args": [2]})
+    share, stops = place.client.call(function, 2)
+    _, stops_of_other = place.client.answer_to(f"{function}-free").body["result"]
+    assert 0.05 < share < 0.45, share
+    assert stops > 0 or place.client.request("faas/admin/status")["limits"]["cpu"] != "watch"
+    assert stops_of_other == 0
+
+
+def test_a_function_prints_no_more_than_it_may(place: Place, function: str) -> None:
+    code = "def main():\n    print('x' * 99)\n    print('y' * 9900)"
+    place.client.deploy(function, code, config={"max_output_bytes": 1000})
+    answer = place.client.invoke(function)
+    dropped = place.server.log.wait(event="function_output_dropped", invocation_id=answer["id"])
+    said = place.server.log.records(event="function_output", invocation_id=answer["id"])
+    assert dropped["bytes"] == 10_001 - 1000
+    assert [each["line"] for each in said] == ["x" * 99, "y" * 900]
+    place.client.deploy(function, code, config={"max_output_bytes": 0})
+    place.client.call(function)
+    assert place.server.log.records(event="function_output", function=function, version=2) == []
 
 
 STAYERS = {

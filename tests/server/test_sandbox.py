@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import os
+import platform
+import stat
+from pathlib import Path
+
 import pytest
 
 from tests.harness.bench import Bench
@@ -60,10 +67,41 @@ def test_a_link_out_of_its_folder_leads_nowhere(client: Client, server: Server, 
     assert client.call(prisoner, f"open({str(state / 'link')!r}).read()") == "FileNotFoundError"
 
 
-def test_no_new_privileges(client: Client, prisoner: str) -> None:
-    status = client.call(prisoner, "open('/proc/self/status').read()")
-    assert "NoNewPrivs:\\t1" in status
-    assert "CapEff:\\t0000000000000000" in status
+def test_no_privileges_no_new_ones_and_the_first_to_go(client: Client, prisoner: str) -> None:
+    told = ast.literal_eval(client.call(prisoner, "open('/proc/self/status').read()"))
+    status = dict(line.split(":\t", 1) for line in told.splitlines())
+    assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert client.call(prisoner, "open('/proc/self/oom_score_adj').read()") == repr("900\n")
+    assert client.call(prisoner, "len(open('/proc/self/maps').read()) > 0") == "True"  # its own, as any process
+
+
+REFUSED = {
+    "ptrace": "ptrace(0, 0, 0, 0)",
+    "mount": "mount(b'none', b'/tmp', b'tmpfs', 0, 0)",
+    "unshare": "unshare(0x10000000)",
+    "keyctl": "syscall(250, 0, 0)",
+    "bpf": "syscall(321, 0, 0, 0)",
+    "shmget": "shmget(0, 4096, 0o1600)",
+}
+
+
+@pytest.mark.parametrize("call", REFUSED)
+def test_system_calls_that_no_function_needs_are_refused(client: Client, prisoner: str, call: str) -> None:
+    libc = "(libc := __import__('ctypes').CDLL(None, use_errno=True))"
+    if "syscall" in REFUSED[call] and platform.machine() != "x86_64":
+        pytest.skip("the numbers are those of x86_64")
+    assert client.call(prisoner, f"{libc}.{REFUSED[call]}, __import__('ctypes').get_errno()") == "(-1, 1)"
+
+
+def test_status_says_whether_system_calls_are_refused(client: Client, bench: Bench, function: str) -> None:
+    assert client.request("faas/admin/status")["limits"]["seccomp"] == "on"
+    broker = bench.broker()
+    bench.server(broker, {"sandbox_seccomp": "false"}).start()
+    other = bench.client(broker)
+    assert other.request("faas/admin/status")["limits"]["seccomp"] == "off"
+    other.deploy(function, EXPRESSION)
+    assert "Seccomp:\\t0" in other.call(function, "open('/proc/self/status').read()")
 
 
 def test_without_network_there_is_none(client: Client, server: Server, function: str) -> None:
@@ -79,6 +117,30 @@ def test_a_device_is_seen_by_the_function_that_lists_it_alone(client: Client, pr
     assert client.call(prisoner, see) == "(True, False)"
     client.deploy(prisoner, EXPRESSION, config={"devices": ["/dev/kmsg"]})
     assert client.call(prisoner, see) == "(True, True)"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_device_of_a_group_that_the_server_is_in_can_be_used(
+    bench: Bench, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, group = Path(f"/dev/{function}"), 64_999
+    try:
+        os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # what /dev/null is
+    except OSError as error:
+        pytest.skip(f"no devices can be made here: {error}")
+    try:
+        os.chown(node, 0, group)
+        node.chmod(0o660)
+        opened = f"open({str(node)!r}, 'w').write('x')"
+        for groups, outcome in (((), "PermissionError"), ((group,), "1")):
+            monkeypatch.setattr(bench.grounds, "account", dataclasses.replace(bench.grounds.account, groups=groups))
+            broker = bench.broker()
+            bench.server(broker, {"sandbox_mode": "required"}).start()
+            client = bench.client(broker)
+            client.deploy(function, EXPRESSION, config={"devices": [str(node)]})
+            assert client.call(function, opened) == outcome
+    finally:
+        node.unlink()
 
 
 @pytest.mark.parametrize(

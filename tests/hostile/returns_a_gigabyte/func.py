@@ -1,0 +1,2 @@
+def main(world):
+    return "x" * (1 << 30)

@@ -1,0 +1,5 @@
+import time
+
+
+def main(world):
+    time.sleep(600)

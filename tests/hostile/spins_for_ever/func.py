@@ -1,0 +1,3 @@
+def main(world):
+    while True:
+        pass
