@@ -21,7 +21,7 @@ from tinyfaas.fields import allowed, fields_of, type_of
 from tinyfaas.model import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("*.md", "data/*.md", "docs/*.md", "functions/**/*.md")
+PAGES = ("*.md", "data/*.md", "deploy/**/*.md", "docs/*.md", "functions/**/*.md")
 INVARIANTS = Path("docs/architecture.md")
 
 _PART = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
