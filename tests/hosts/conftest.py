@@ -16,11 +16,16 @@ _appliances = pytest.StashKey[Appliance]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test the time that hosts take, or the reason why there are none."""
+    """Give every test on hosts the time that they take, or the reason why there are none.
+
+    Tests that share hosts are a group: they run in one process, where scripts/test takes several.
+    """
     why = missing()
     for item in items:
-        if item.path.is_relative_to(__file__.rpartition("/")[0]):
+        if "fleet" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(_PATIENCE_S))
+            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+            item.add_marker(pytest.mark.xdist_group(str(parameters.get("suite", "fleet"))))
             if why:
                 item.add_marker(pytest.mark.skip(reason=why))
 

@@ -71,6 +71,9 @@ def test_a_thread_that_hangs_is_bitten_by_the_watchdog_and_no_request_is_lost(ap
         wait_answered(load)
         tally("watchdog", load, appliance.runs("frozen")).say()
     assert len(watchdog_bites(appliance)) == bites + len(_THREADS) + 1
+    said = appliance.host.run("journalctl", "--unit", UNIT, "--output=cat").stdout
+    assert said.count("Fatal Python error: Aborted") >= len(_THREADS)  # and where each thread stood
+    assert 'File "' in said
 
 
 def watchdog_bites(appliance: Appliance) -> list[str]:
