@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyfaas import config, errors, exits, settings
+from tinyfaas import config, errors, events, exits, settings
 from tinyfaas.cli.doctor.checks import CHECKS as DOCTORS_CHECKS
 from tinyfaas.fields import allowed, fields_of, type_of
 
@@ -51,10 +51,11 @@ class Finding:
 def settings_of_server(_root: Path) -> str:
     """Every setting of the server, a table for each section of the file."""
     sections: dict[str, list[tuple[str, ...]]] = {}
-    for key, variable, may_be, default, doc in config.described():
+    for key, variable, may_be, default, doc, reloaded in config.described():
         section, _, name = key.rpartition(".")
-        sections.setdefault(section, []).append((f"`{name}`<br>`{variable}`", _code(default), _may_be(may_be), doc))
-    head = ("setting, variable", "default", "may be", "")
+        named, taken_over = f"`{name}`<br>`{variable}`", "yes" if reloaded else "restart"
+        sections.setdefault(section, []).append((named, _code(default), _may_be(may_be), taken_over, doc))
+    head = ("setting, variable", "default", "may be", "reload", "")
     return "\n".join(
         f"### {f'`[{section}]`' if section else 'At the top'}\n\n{_about(section)}\n\n{_table(head, rows)}"
         for section, rows in sections.items()
@@ -86,6 +87,23 @@ def doctor_checks(_root: Path) -> str:
     return _table(("check", "well when"), ((f"`{check.name}`", _line(check.look.__doc__)) for check in DOCTORS_CHECKS))
 
 
+def log_events(_root: Path) -> str:
+    """Every event of the log, with its sentence, and whether the catalogue of messages explains it."""
+    rows: dict[str, list[events.Event]] = {}
+    for event in events.EVENTS:
+        rows.setdefault(event.name, []).append(event)
+    shown = (
+        (f"`{name}`", "<br>".join(f"{each.text}" for each in texts), "yes" if any(e.message_id for e in texts) else "")
+        for name, texts in rows.items()
+    )
+    return _table(("event", "what it says", "explained"), shown)
+
+
+def log_rooms(_root: Path) -> str:
+    """The names that `log.levels` knows."""
+    return f"{', '.join(f'`{room}`' for room in events.ROOMS)}.\n"
+
+
 def exit_statuses(_root: Path) -> str:
     """Every exit status; its meaning is the text that follows it in the source."""
     (listing,) = (node for node in ast.parse(_source(exits)).body if isinstance(node, ast.ClassDef))
@@ -112,6 +130,8 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "exit-statuses": exit_statuses,
     "function-settings": settings_of_function,
     "invariants": invariants,
+    "log-events": log_events,
+    "log-rooms": log_rooms,
     "server-settings": settings_of_server,
 }
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 # A room imports from the floors below its own, and on its own floor from those to its left.
 FLOORS = (
-    ("errors", "exits", "fields", "model", "protocol", "child"),
-    ("config", "settings", "files", "log", "systemd"),
+    ("errors", "exits", "fields", "model", "protocol", "events", "allowance", "child"),
+    ("config", "reload", "settings", "files", "journal", "log", "pulse", "systemd"),
     (
         "registry",
         "history",
@@ -35,10 +35,13 @@ FLOORS = (
         "credentials",
         "cell",
         "signing",
+        "elf",
+        "installer",
+        "build",
         "environments",
         "worker",
     ),
-    ("pool", "watch", "delivery", "recorder", "deploy"),
+    ("pool", "warmth", "watch", "delivery", "recorder", "deploy"),
     ("dispatch", "admin"),
     ("gateway",),
     ("status", "daemon"),

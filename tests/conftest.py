@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
 
 from tests.harness.bench import Bench, Grounds
 from tests.harness.broker import Broker
 from tests.harness.client import Client, new_label
 from tests.harness.server import Server
+
+hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("suite")
 
 _servers = pytest.StashKey[list[Server]]()
 _missing = pytest.StashKey[str]()

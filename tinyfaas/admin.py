@@ -15,7 +15,7 @@ from tinyfaas import environments, log
 from tinyfaas.config import Config
 from tinyfaas.deploy import Deployer
 from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
-from tinyfaas.fairqueue import FairQueue
+from tinyfaas.fairqueue import IDLE_S, FairQueue
 from tinyfaas.history import History
 from tinyfaas.model import Answer, Request
 from tinyfaas.pool import Pool
@@ -35,6 +35,7 @@ from tinyfaas.protocol import (
     parse_upload,
     take_back_response_topic,
 )
+from tinyfaas.pulse import Pulse
 from tinyfaas.registry import Registry
 from tinyfaas.signing import Signers
 
@@ -44,6 +45,8 @@ Reply = Callable[[Request, Answer | None], None]
 Publish = Callable[[str, bytes], None]
 Body = Mapping[str, Any]
 _SILENCE = Answer("", b"")
+_QUICK_S = 60.0  # a command that builds nothing; reading a long history takes seconds on a slow card
+_TIDYING_S = 120.0  # around a build: unpacking, removing, syncing
 _LINE_PAUSE_S = 0.2  # an installer may print hundreds of lines a second; a progress bar needs five
 
 
@@ -93,18 +96,23 @@ class Admin:
             "rollback": self._rollback,
             "redrive": self._redrive,
         }
+        builders = [f"build-{number}" for number in range(config.uploads.threads)]
+        self._pulses = {name: Pulse(name) for name in ("admin", *builders)}
         self._threads = [
-            threading.Thread(target=self._serve_quick, name="admin", daemon=True),
-            *(
-                threading.Thread(target=self._serve_lane, name=f"build-{number}", daemon=True)
-                for number in range(config.uploads.threads)
-            ),
+            threading.Thread(
+                target=self._serve_quick if name == "admin" else self._serve_lane, args=(pulse,), name=name, daemon=True
+            )
+            for name, pulse in self._pulses.items()
         ]
 
     def start(self) -> None:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+
+    def reload(self, config: Config) -> None:
+        """Go by another configuration from the next command on."""
+        self._config = config
 
     def submit(self, request: Request) -> None:
         """Queue a command; never waits."""
@@ -119,19 +127,33 @@ class Admin:
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
 
-    def dead(self) -> list[str]:
-        """Threads that should live and don't."""
-        return [] if self._stopping else [thread.name for thread in self._threads if not thread.is_alive()]
+    def stuck(self, within_s: float) -> list[str]:
+        """Threads that have died, or have shown no life within this time or the longest that their command may take."""
+        return [
+            each.name
+            for each in self._threads
+            if not self._stopping and (self._pulses[each.name].late(within_s) or not each.is_alive())
+        ]
 
-    def _serve_quick(self) -> None:
-        while (request := self._arrived.get()) is not None:
+    def _serve_quick(self, pulse: Pulse) -> None:
+        while True:
+            pulse.beat()
+            try:
+                request = self._arrived.get(timeout=IDLE_S)
+            except queue.Empty:
+                continue
+            if request is None:
+                return
+            pulse.allow(_QUICK_S)
             self._guarded(Command(request, glimpse_request_id(request.payload)), self._answer_or_queue)
 
-    def _serve_lane(self) -> None:
+    def _serve_lane(self, pulse: Pulse) -> None:
         finished: str | None = None
-        while (taken := self._lane.take(finished)) is not None:
+        while (taken := self._lane.take(finished, pulse.beat)) is not None:
             finished, command = taken
+            pulse.allow(self._config.uploads.build_timeout_s + self._config.pool.start_timeout_s + _TIDYING_S)
             self._guarded(command, self._build)
+            pulse.beat()
 
     def _build(self, command: Command) -> None:
         self._building[command.function] = None
@@ -143,6 +165,7 @@ class Admin:
 
     def _guarded(self, command: Command, step: Callable[[Command], None]) -> None:
         """Take a step; whatever goes wrong becomes the answer, and the thread lives on."""
+        log.about(request_id=self._label(command))
         try:
             step(command)
         except Failure as failure:
@@ -153,6 +176,8 @@ class Admin:
         except Exception:
             logger.exception("command_internal_error", command=command.name, function=command.function)
             self._fail(command, Internal("a fault of the server's own; its log tells more"))
+        finally:
+            log.about()
 
     def _answer_or_queue(self, command: Command) -> None:
         if not self._understood(command):
@@ -176,7 +201,7 @@ class Admin:
             )
         body = parse_object(request.payload)
         envelope = parse_envelope(body)
-        command.request_id = envelope.request_id
+        command.request_id = envelope.request_id or command.request_id
         if envelope.node and envelope.node != self._config.node.name:
             return False
         command.function = function_of(route, body)

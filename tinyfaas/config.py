@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyfaas.errors import ConfigError
+from tinyfaas.events import ROOMS
 from tinyfaas.fields import SECRET_MASK, allowed, build, checked, fields_of, from_text, setting, type_of
-from tinyfaas.model import Limits
+from tinyfaas.model import FUNCTION_NAME, Limits
 
 DEFAULT_FILE = Path("/etc/tinyfaas/tinyfaas.toml")
 _TOPIC = r"[^#+\x00]+"
@@ -39,7 +40,9 @@ class Mqtt:
     base_topic: str = setting("faas", "Where all topics begin.", pattern=_TOPIC)
     response_topic: str = setting("", "Where answers go; empty: `<base_topic>/response`.", pattern=_TOPIC)
     response_prefixes: tuple[str, ...] = setting(
-        (), "Where a request's own Response Topic may lie (MQTT 5); empty: below the response topic, and `reply/`."
+        (),
+        "Where a request's own Response Topic may lie (MQTT 5); empty: below the response topic, and `reply/`.",
+        reload=True,
     )
     keepalive_s: int = setting(30, "Seconds between signs of life.", low=5, high=3600)
     connect_timeout_s: float = setting(10.0, "Seconds one attempt to connect may take.", low=1.0, high=120.0)
@@ -74,7 +77,7 @@ class Queue:
     """What the server holds unanswered; beyond it QoS 1 stays with the broker and QoS 0 is answered `overloaded`."""
 
     max_requests: int = setting(10_000, "Requests held, waiting or running.", low=1, high=60_000)
-    max_bytes: int = setting(33_554_432, "Bytes of payload held.", low=65_536)
+    max_bytes: int = setting(33_554_432, "Bytes of payload held.", low=65_536, reload=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,9 @@ class Pool:
 
     idle_s: float = setting(300.0, "Seconds after which an idle worker is ended.", low=1.0)
     max_idle: int = setting(16, "Idle workers kept over all functions; the longest idle goes first.", low=0, high=1024)
+    min_available_mb: int = setting(
+        48, "Memory in MiB that shall be available on the device; with less, idle workers are ended.", low=0
+    )
     start_timeout_s: float = setting(
         30.0, "Seconds a worker may take to start and import its function.", low=0.5, high=3600.0
     )
@@ -111,17 +117,32 @@ class Uploads:
     """Building what is uploaded."""
 
     threads: int = setting(2, "Functions built at once.", low=1, high=16)
-    max_bytes: int = setting(4_194_304, "Largest upload in bytes of payload.", low=1024, high=268_435_455)
-    build_timeout_s: float = setting(900.0, "Seconds an environment may take to build.", low=1.0)
-    keep_versions: int = setting(5, "Versions kept for a rollback, the current one included.", low=1, high=100)
-    allowed_signers: str = setting(
-        "", "OpenSSH file of allowed signers: an upload must be signed by one of them; empty: none need be signed."
+    max_bytes: int = setting(4_194_304, "Largest upload in bytes of payload.", low=1024, high=268_435_455, reload=True)
+    build_timeout_s: float = setting(900.0, "Seconds an environment may take to build.", low=1.0, reload=True)
+    build_memory_mb: int = setting(
+        256, "Memory in MiB that building one may use, its /tmp included.", low=64, reload=True
     )
+    build_max_processes: int = setting(
+        64, "Processes and threads that building one may have at once.", low=8, reload=True
+    )
+    build_disk_mb: int = setting(
+        1024, "Size in MiB of an environment with all that is needed to build it.", low=32, reload=True
+    )
+    only_binary: bool = setting(False, "Install wheels only: nothing that would run code to be built.", reload=True)
+    wheel_house: str = setting("", "Folder with wheels to install from; empty: none.", pattern=r"/.*", reload=True)
+    no_index: bool = setting(False, "Ask no package index: install from `wheel_house` alone.", reload=True)
+    keep_versions: int = setting(
+        5, "Versions kept for a rollback, the current one included.", low=1, high=100, reload=True
+    )
+    allowed_signers: str = setting(
+        "", "OpenSSH file of allowed signers: an upload must be signed by one of them; empty: none need be signed.",
+        reload=True,
+    )  # fmt: skip
     signature_max_age_s: float = setting(
-        3600.0, "Seconds after its `signed_at` that an upload is still taken.", low=1.0, high=315_360_000.0
+        3600.0, "Seconds after its `signed_at` that an upload is still taken.", low=1.0, high=315_360_000.0, reload=True
     )
     signature_max_ahead_s: float = setting(
-        300.0, "Seconds that a `signed_at` may be ahead of this device's clock.", low=0.0, high=86_400.0
+        300.0, "Seconds that a `signed_at` may be ahead of this device's clock.", low=0.0, high=86_400.0, reload=True
     )
 
 
@@ -129,9 +150,9 @@ class Uploads:
 class History:
     """What is remembered of executions, in `logs.json`."""
 
-    per_function: int = setting(100, "Newest records kept of each function.", low=1, high=10_000)
-    recent: int = setting(4_000, "Newest records kept over all functions.", low=100, high=1_000_000)
-    max_bytes: int = setting(16_777_216, "Size in bytes at which logs.json is trimmed.", low=65_536)
+    per_function: int = setting(100, "Newest records kept of each function.", low=1, high=10_000, reload=True)
+    recent: int = setting(4_000, "Newest records kept over all functions.", low=100, high=1_000_000, reload=True)
+    max_bytes: int = setting(16_777_216, "Size in bytes at which logs.json is trimmed.", low=65_536, reload=True)
     dead_letters: int = setting(100, "Dead letters kept of each function.", low=1, high=10_000)
     cut_bytes: int = setting(
         1_024, "Arguments and results longer than this many bytes of JSON are cut in the history.", low=16
@@ -140,11 +161,28 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The server's own log, on stderr."""
+    """The server's own log, see [logging.md](logging.md)."""
 
-    level: str = setting("info", "Least severity shown.", choices=("debug", "info", "warning", "error"))
+    level: str = setting("info", "Least severity shown.", choices=("debug", "info", "warning", "error"), reload=True)
+    levels: tuple[str, ...] = setting(
+        (),
+        "Other levels for one module or one function, such as `gateway=debug` and `function.thermostat=warning`.",
+        reload=True,
+    )
     format: str = setting(
-        "auto", "How; auto: coloured on a terminal, else JSON lines.", choices=("auto", "terminal", "json")
+        "auto",
+        "How; auto: coloured on a terminal, with fields under systemd, else JSON lines.",
+        choices=("auto", "terminal", "json", "journal"),
+    )
+    successes_per_s: float = setting(
+        100.0, "Successful calls shown in a second; beyond that they are only counted.", low=0.1, high=1e6, reload=True
+    )
+    output_bytes_per_s: float = setting(
+        16_384.0,
+        "Bytes a second that one function may print into the log, each line counting 100 more; the rest is counted.",
+        low=100.0,
+        high=1e9,
+        reload=True,
     )
 
 
@@ -155,7 +193,9 @@ class Config:
     functions_dir: Path = setting(Path("/var/lib/tinyfaas/functions"), "Code, environments and state of the functions.")
     data_dir: Path = setting(Path("/var/lib/tinyfaas"), "Registry and history.")
     workers: int = setting(0, "Dispatch threads; 0: one for each CPU, at least 2.", low=0, high=256)
-    drain_s: float = setting(20.0, "Seconds running functions get to finish at a stop.", low=0.0, high=3600.0)
+    drain_s: float = setting(
+        20.0, "Seconds running functions get to finish at a stop.", low=0.0, high=3600.0, reload=True
+    )
     mqtt: Mqtt = field(default_factory=Mqtt)
     node: Node = field(default_factory=Node)
     queue: Queue = field(default_factory=Queue)
@@ -192,6 +232,11 @@ def settings() -> Iterator[tuple[str, str, Any, dataclasses.Field[Any]]]:
             yield section, name, type_of(kind, name), declared
 
 
+def reloaded(section: str, declared: dataclasses.Field[Any]) -> bool:
+    """Whether a change is taken over while the server runs; that of any limit is, as it is of a function's own."""
+    return section == "limits" or bool(declared.metadata["reload"])
+
+
 def variable(section: str, name: str, declared: dataclasses.Field[Any]) -> str:
     """The environment variable that overrides a setting."""
     return str(declared.metadata["env"]) or "_".join(part.upper() for part in ("tinyfaas", section, name) if part)
@@ -212,8 +257,28 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     }
     sections["node"] = _named(sections["node"], origins)
     sections["mqtt"] = _with_prefixes(_with_password(sections["mqtt"], origins))
+    try:
+        levels_of(sections["log"])
+    except ConfigError as error:
+        raise ConfigError(f"{origins['log.levels']}: {error}") from None
     top: dict[str, Any] = values[""]
     return Config(**top, **sections, origins=origins)
+
+
+def levels_of(log: Log) -> dict[str, str]:
+    """The levels that differ from the general one, by module, or by `function.<name>`. Raises `ConfigError`."""
+    levels: dict[str, str] = {}
+    for entry in log.levels:
+        name, _, level = entry.partition("=")
+        function = name.removeprefix("function.")
+        if name not in ROOMS and (function == name or FUNCTION_NAME.fullmatch(function) is None):
+            raise ConfigError(
+                f"log.levels: {entry!r}: write function.<name>, or one of {', '.join(ROOMS)}, before the ="
+            )
+        if level not in (choices := fields_of(Log)["level"].metadata["choices"]):
+            raise ConfigError(f"log.levels: {entry!r}: write one of {', '.join(choices)} after the =")
+        levels[name] = level
+    return levels
 
 
 def effective(config: Config) -> Iterator[tuple[str, object, str]]:
@@ -278,7 +343,9 @@ def _override(values: dict[str, dict[str, object]], environ: Mapping[str, str], 
 
 
 # Variables of ours that are no settings of the server: the tests' and the command line's.
-ENVIRONMENT_OF_OTHERS = frozenset({"TINYFAAS_TEST_PYTHON", "TINYFAAS_CONFIG", "TINYFAAS_PROFILE", "TINYFAAS_SIGN_KEY"})
+ENVIRONMENT_OF_OTHERS = frozenset(
+    {"TINYFAAS_TEST_PYTHON", "TINYFAAS_CONFIG", "TINYFAAS_PROFILE", "TINYFAAS_SIGN_KEY", "TINYFAAS_DEBUG_FREEZE"}
+)
 
 
 def _named(node: Node, origins: dict[str, str]) -> Node:
@@ -305,12 +372,19 @@ def _with_prefixes(mqtt: Mqtt) -> Mqtt:
     return dataclasses.replace(mqtt, response_prefixes=mqtt.response_prefixes or (f"{response}/", "reply/"))
 
 
-def described() -> Iterator[tuple[str, str, str, str, str]]:
-    """Every setting as key, variable, what is allowed, default and documentation, for docs/configuration.md."""
+def described() -> Iterator[tuple[str, str, str, str, str, bool]]:
+    """Every setting as key, variable, what is allowed, default, documentation and whether a reload takes it over."""
     for section, name, kind, declared in settings():
         default = declared.default
         shown = (
             ", ".join(default) if isinstance(default, tuple) else str(default).lower() if kind is bool else str(default)
         )
         key = f"{section}.{name}" if section else name
-        yield key, variable(section, name, declared), allowed(kind, declared), shown, declared.metadata["doc"]
+        yield (
+            key,
+            variable(section, name, declared),
+            allowed(kind, declared),
+            shown,
+            declared.metadata["doc"],
+            reloaded(section, declared),
+        )

@@ -53,6 +53,10 @@ class Ledger:
         self.redelivered = 0
         self.refused = 0
 
+    def reload(self, bounds: Queue) -> None:
+        """Go by other bounds from now on; what is held beyond them stays."""
+        self._bounds = bounds
+
     def restore(self, answered: dict[int, int]) -> None:
         """Take over what the history says was answered before this start."""
         for mid, digest in answered.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -12,9 +11,9 @@ from pathlib import Path
 
 from tinyfaas import environments, log
 from tinyfaas.config import Uploads
-from tinyfaas.environments import Report
+from tinyfaas.environments import Environments, Report
 from tinyfaas.errors import BadRequest, ConfigError, NotFound
-from tinyfaas.files import sync_directory, write_atomically
+from tinyfaas.files import remove, sync_directory, write_atomically
 from tinyfaas.model import Version
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import Upload, encode, iso_time
@@ -30,13 +29,19 @@ class Deployer:
     """Changes which functions there are. One thread at a time may work on one function."""
 
     def __init__(
-        self, registry: Registry, pool: Pool, signers: Signers, settings: Uploads, forget_history: Callable[[str], None]
-    ) -> None:
+        self, registry: Registry, pool: Pool, signers: Signers, made: Environments, settings: Uploads,
+        forget_history: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._registry = registry
+        self._environments = made
         self._pool = pool
         self._signers = signers
         self._settings = settings
         self._forget_history = forget_history
+
+    def reload(self, settings: Uploads) -> None:
+        """Go by other settings from the next upload on."""
+        self._settings = settings
 
     def check(self, name: str, upload: Upload) -> None:
         """Refuse settings that can't be used before anything is built; raises `BadRequest`."""
@@ -85,7 +90,7 @@ class Deployer:
         self._registry.remove(name)
         self._pool.retire(name)
         self._forget_history(name)
-        _remove(self._registry.home(name))
+        remove(self._registry.home(name))
 
     def sweep(self) -> None:
         """Remove what an interrupted upload or delete has left behind; called once before anything is served."""
@@ -95,7 +100,7 @@ class Deployer:
                 self._clean(home.name, record)
             elif (home / _UNOWNED).exists():
                 logger.info("leftover_removed", path=str(home))
-                _remove(home)
+                remove(home)
 
     def _build(self, name: str, number: int, upload: Upload, code_dir: Path, report: Report) -> Version:
         shutil.rmtree(code_dir, ignore_errors=True)
@@ -103,9 +108,7 @@ class Deployer:
         write_atomically(code_dir / "func.py", upload.code)
         write_atomically(code_dir / "requirements.txt", upload.requirements)
         sync_directory(code_dir.parent)
-        environment = environments.prepare(
-            self._registry.home(name), code_dir / "requirements.txt", report, self._settings.build_timeout_s
-        )
+        environment = self._environments.prepare(self._registry.home(name), code_dir / "requirements.txt", report)
         digest = hashlib.sha256(b"\0".join((upload.code, upload.requirements, encode(upload.config)))).hexdigest()
         return Version(number, iso_time(time.time()), digest, environment, upload.config)
 
@@ -123,7 +126,7 @@ class Deployer:
         """Remove versions and environments that the record does not name."""
         home = self._registry.home(name)
         if record is None:
-            _remove(home)
+            remove(home)
             return
         (home / _UNOWNED).unlink(missing_ok=True)
         numbers = {str(version.number) for version in record.versions}
@@ -131,13 +134,3 @@ class Deployer:
             if folder.name not in numbers:
                 shutil.rmtree(folder, ignore_errors=True)
         environments.remove_unused(home, (version.environment for version in record.versions))
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder whose owner may have made parts of it unwritable."""
-    for parent, names, _ in os.walk(folder):
-        for name in names:
-            inner = Path(parent, name)
-            if not inner.is_symlink():
-                inner.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -30,6 +30,7 @@ from tinyfaas.protocol import (
     parse_object,
     take_back_response_topic,
 )
+from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
@@ -41,6 +42,7 @@ _LONGEST_PAUSE_S = 60.0
 Reply = Callable[[Request, Answer | None], None]
 Publish = Callable[[str, bytes], None]
 _STUCK_SLACK_S = 10.0
+_SPARE = 1  # while one thread records and answers a call, another may start the next
 _SILENCE = Answer("", b"")
 
 
@@ -78,18 +80,24 @@ class Dispatcher:
         self._id_prefix = secrets.token_hex(4)
         self._id_number = 0
         self._numbering = threading.Lock()
-        self._queue: FairQueue[Request] = FairQueue(self._cap)
+        self._most_of_one = max(1, config.threads - 1)
+        self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads)
         self._stopping = threading.Event()
-        self._due_s: dict[str, float] = {}
+        names = [f"dispatch-{number}" for number in range(config.threads + _SPARE)]
+        self._pulses = {name: Pulse(name) for name in names}
         self._threads = [
-            threading.Thread(target=self._serve, name=f"dispatch-{number}", daemon=True)
-            for number in range(config.threads)
+            threading.Thread(target=self._serve, args=(pulse,), name=name, daemon=True)
+            for name, pulse in self._pulses.items()
         ]
 
     def start(self) -> None:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+
+    def reload(self, config: Config) -> None:
+        """Go by another configuration from the next request on."""
+        self._config = config
 
     def submit(self, request: Request) -> None:
         """Queue a request for its function; never waits. Unknown functions share one queue."""
@@ -138,53 +146,65 @@ class Dispatcher:
         """Requests that run."""
         return self._queue.out()
 
-    def stuck(self) -> list[str]:
-        """Threads that are past the longest time their call may take, and threads that have died."""
-        now_s = time.monotonic()
-        overdue = [name for name, due_s in list(self._due_s.items()) if now_s > due_s]
-        if self._stopping.is_set():
-            return overdue
-        return overdue + [each.name for each in self._threads if not each.is_alive()]
+    def stuck(self, within_s: float) -> list[str]:
+        """Threads that have died, or have shown no life within this time or the longest that their call may take."""
+        return [
+            each.name
+            for each in self._threads
+            if self._pulses[each.name].late(within_s) or not (each.is_alive() or self._stopping.is_set())
+        ]
 
     def _cap(self, function: str) -> int:
         """How many threads a function may hold at once."""
         spec = self._registry.get_spec(function)
         if spec is None:
             return 1
-        return spec.limits.concurrency or max(1, len(self._threads) - 1)
+        return spec.limits.concurrency or self._most_of_one
 
-    def _serve(self) -> None:
-        finished: str | None = None
-        while (taken := self._queue.take(finished)) is not None:
-            finished, request = taken
+    def _serve(self, pulse: Pulse) -> None:
+        while (taken := self._queue.take(while_idle=pulse.beat)) is not None:
+            key, request = taken
+            pulse.beat()
             try:
-                self._reply(request, self._answer(request))
+                self._reply(request, self._answer(request, key))
             except Exception:
-                logger.exception("dispatch_failed", function=finished)
+                logger.exception("dispatch_failed", function=key)
             finally:
-                self._due_s.pop(threading.current_thread().name, None)
+                log.about()
+                pulse.beat()
 
-    def _answer(self, request: Request) -> Answer | None:
+    def _answer(self, request: Request, key: str) -> Answer | None:
         """The one outcome of a request, recorded and ready to be published; None to leave it to the broker."""
-        if self._ledger.was_answered(request) and (answer := self.answer_again(request)) is not None:
-            return answer
         invocation = self._begin(request)
         try:
-            payload = self._prepare(invocation)
-            if payload is None:
-                return _SILENCE
-            assert invocation.spec is not None
-            outcome: Result | Failure = self._run(invocation, invocation.spec, payload)
-        except Failure as failure:
-            outcome = failure
-        except Exception:
-            logger.exception("invocation_internal_error", function=request.function, invocation_id=invocation.id)
-            outcome = Internal("a fault of the server's own; its log tells more")
+            if self._ledger.was_answered(request) and (answer := self.answer_again(request)) is not None:
+                return answer
+            outcome = self._outcome(invocation)
+        finally:
+            self._queue.done(key)  # while this thread records and replies, another may run the next
+        if outcome is None:
+            return _SILENCE
         if self._stopping.is_set() and request.mid and isinstance(outcome, Failure) and outcome.code in _CUT_SHORT:
             return None
         answer = self._recorder.answer(invocation, outcome)
         self._conclude(invocation, outcome, answer)
         return answer
+
+    def _outcome(self, invocation: Invocation) -> Result | Failure | None:
+        """What comes of an invocation; None to ignore it."""
+        try:
+            payload = self._prepare(invocation)
+            if payload is None:
+                return None
+            assert invocation.spec is not None
+            log.about(request_id=invocation.request_id or invocation.id)
+            return self._run(invocation, invocation.spec, payload)
+        except Failure as failure:
+            return failure
+        except Exception:
+            function = invocation.request.function
+            logger.exception("invocation_internal_error", function=function, invocation_id=invocation.id)
+            return Internal("a fault of the server's own; its log tells more")
 
     def _run(self, invocation: Invocation, spec: FunctionSpec, payload: bytes) -> Result:
         """Call the function, again where its settings say so; raises the last `Failure`.
@@ -193,8 +213,9 @@ class Dispatcher:
         """
         longest_s = spec.limits.timeout_s + self._config.pool.start_timeout_s + _STUCK_SLACK_S
         pause_s = spec.retry.backoff_s
+        pulse = self._pulses[threading.current_thread().name]
         while True:
-            self._due_s[threading.current_thread().name] = time.monotonic() + longest_s + pause_s
+            pulse.allow(longest_s + pause_s)
             try:
                 return self._pool.run(spec, invocation.id, payload)
             except Failure as failure:

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import importlib.util
+import json
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from functools import partial
-from importlib import metadata
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from tinyfaas import family, log
-from tinyfaas.errors import BuildFailed
+from tinyfaas import elf, installer, log
+from tinyfaas.build import Build
+from tinyfaas.config import Uploads
+from tinyfaas.errors import BuildFailed, Unavailable
+from tinyfaas.files import remove, write_atomically
+from tinyfaas.model import Limits
+from tinyfaas.sandbox import Sandbox
 
 logger = log.get("environments")
 
 Report = Callable[[str, str], None]  # phase, line
-TAIL_LINES = 40
-LONGEST_LINE = 500
 _COMPLETE = ".complete"
-
-# What an installer needs of the server's environment; anything else, a password above all, stays out of it.
-_PASSED_ON = re.compile(
-    r"PIP_.*|UV_.*|(HTTPS?|NO|ALL)_PROXY|(https?|no|all)_proxy|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|HOME|LANG|TZ|TMPDIR"
+_SCRATCH = ".build"
+_OPEN_FILES = 1_024
+# Asked of the environment itself, closed in: what a build has left there is nothing that the server should read.
+_WHAT_IS_INSTALLED = (
+    "from importlib.metadata import distributions\n"
+    "for each in sorted({f'{found.name}=={found.version}' for found in distributions()}): print(each)"
 )
 
 
@@ -42,43 +44,104 @@ def digest_of(requirements: bytes) -> str:
     return hashlib.blake2b(interpreter + b"\0" + wanted, digest_size=6).hexdigest()
 
 
-def prepare(home: Path, requirements: Path, report: Report, timeout_s: float) -> str:
-    """Build the environment below `home/environments` unless it is there; returns its name. Raises `BuildFailed`."""
-    text = requirements.read_bytes()
-    name = digest_of(text)
-    environment = home / "environments" / name
-    report("environment", "")
-    if (environment / _COMPLETE).exists():
+class Environments:
+    """Builds environments; `building` are those under way, for the watch to look at."""
+
+    def __init__(self, settings: Uploads, sandbox: Sandbox) -> None:
+        self._settings = settings
+        self._sandbox = sandbox
+        self._changing = threading.Lock()
+        self._under_way: list[Build] = []
+
+    def reload(self, settings: Uploads) -> None:
+        """Go by other settings from the next build on."""
+        self._settings = settings
+
+    def building(self) -> list[Build]:
+        """The builds that run now."""
+        with self._changing:
+            return list(self._under_way)
+
+    def prepare(self, home: Path, requirements: Path, report: Report) -> str:
+        """Build the environment below `home/environments` unless it is there; returns its name.
+
+        Raises `BuildFailed`, and `Unavailable` where there must be a sandbox and is none.
+        """
+        home, requirements = home.absolute(), requirements.absolute()  # the same path inside the sandbox and outside
+        text = requirements.read_bytes()
+        name = digest_of(text)
+        environment = home / "environments" / name
+        report("environment", "")
+        if (environment / _COMPLETE).exists():
+            return name
+        if self._sandbox.forbids_running:
+            raise Unavailable(f"nothing is built without a sandbox here: {self._sandbox.missing}")
+        house = self._settings.wheel_house
+        if house and not os.path.isdir(house):  # noqa: PTH112  (never raises)
+            raise BuildFailed(f"uploads.wheel_house: there is no folder {house}", detail="")
+        if self._settings.only_binary and (line := installer.builds_code(text)):
+            raise BuildFailed(f"only wheels may be installed here, and this could be something else: {line}", detail="")
+        remove(environment)
+        (environment / _SCRATCH).mkdir(parents=True)  # where something is left, this raises: nothing is built on that
+        try:
+            with self._build(environment, requirements) as build:
+                self._fill(build, environment, requirements if digest_of(text) != digest_of(b"") else None, report)
+        except BaseException:
+            remove(environment)
+            raise
         return name
-    shutil.rmtree(environment, ignore_errors=True)
-    environment.parent.mkdir(parents=True, exist_ok=True)
-    deadline_s = time.monotonic() + timeout_s
-    try:
-        _run([sys.executable, "-I", "-m", "venv", "--without-pip", str(environment)], deadline_s, lambda _: None)
-        if digest_of(text) != digest_of(b""):
+
+    def _fill(self, build: Build, environment: Path, requirements: Path | None, report: Report) -> None:
+        python, lines = environment / "bin" / "python", list[str]()
+        if build.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(environment)], _ignore) != 0:
+            raise BuildFailed("the environment could not be made: see detail", detail=build.detail)
+        if requirements is not None:
             report("install", "")
-            _run(_installer(environment, requirements), deadline_s, lambda line: report("install", line))
-        (environment / _COMPLETE).touch()
-    except BaseException:
-        shutil.rmtree(environment, ignore_errors=True)
-        raise
-    return name
+            with _configured(environment):
+                command = installer.command(python, requirements, self._settings, compile_all=build.boxed)
+                code = build.run(command, lambda line: report("install", line))
+            if code != 0:
+                raise BuildFailed(installer.refusal(build.lines, self._settings), detail=build.detail)
+            if (library := elf.foreign(_packages(environment))) is not None:
+                raise BuildFailed(
+                    f"{library.relative_to(_packages(environment))} was built for {elf.machine_of(library)},"
+                    f" this device's Python is for {elf.own_name()}",
+                    detail="",
+                )
+            if build.run([str(python), "-I", "-c", _WHAT_IS_INSTALLED], lines.append) != 0:
+                raise BuildFailed("the environment can't be used: see detail", detail=build.detail)
+        remove(environment / _SCRATCH)
+        remove(environment / _COMPLETE)  # a build may have left one
+        complete = {"python": platform.python_version(), "requirements": sorted(lines)}
+        write_atomically(environment / _COMPLETE, json.dumps(complete).encode())
+
+    @contextlib.contextmanager
+    def _build(self, environment: Path, requirements: Path) -> Iterator[Build]:
+        settings = self._settings
+        limits = Limits(
+            timeout_s=settings.build_timeout_s, memory_mb=settings.build_memory_mb, max_open_files=_OPEN_FILES,
+            max_processes=settings.build_max_processes, max_disk_mb=settings.build_disk_mb,
+        )  # fmt: skip
+        variables = installer.variables(os.environ, environment / _SCRATCH)
+        reads = [*installer.reads(os.environ, settings), requirements]
+        build = Build(environment, limits, self._sandbox, variables, reads)
+        with self._changing:
+            self._under_way.append(build)
+        try:
+            yield build
+        finally:
+            with self._changing:
+                self._under_way.remove(build)
 
 
 def installed(environment: Path) -> list[str]:
     """What is installed in an environment, as `name==version`, sorted."""
-    folders = [str(folder) for folder in environment.glob("lib/python3*/site-packages")]
-    return sorted(f"{found.name}=={found.version}" for found in metadata.distributions(path=folders))
+    return [str(each) for each in _told(environment).get("requirements", [])]
 
 
 def python_version(environment: Path) -> str:
     """The Python version of an environment, `3.11.2`; empty if it can't be told."""
-    try:
-        text = (environment / "pyvenv.cfg").read_text(encoding="utf-8")
-    except OSError:
-        return ""
-    found = re.search(r"^version\s*=\s*(\S+)", text, re.MULTILINE)
-    return found[1] if found else ""
+    return str(_told(environment).get("python", ""))
 
 
 def remove_unused(home: Path, used: Iterable[str]) -> None:
@@ -86,57 +149,36 @@ def remove_unused(home: Path, used: Iterable[str]) -> None:
     keep = set(used)
     for folder in (home / "environments").glob("*"):
         if folder.name not in keep:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
 
 
-def _installer(environment: Path, requirements: Path) -> list[str]:
-    python = environment / "bin" / "python"
-    options = [
-        "install",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--no-compile",
-        "--requirement",
-        str(requirements),
-    ]
-    if importlib.util.find_spec("pip") is not None:  # one pip serves all environments
-        return [sys.executable, "-m", "pip", "--python", str(python), *options]
-    script = 'set -e; "$0" -I -m ensurepip >/dev/null; exec "$0" -m pip "$@"'
-    return ["/bin/sh", "-c", script, str(python), *options]
-
-
-def _run(command: list[str], deadline_s: float, on_line: Callable[[str], None]) -> None:
-    """Run to the end, handing on each line it prints; raises `BuildFailed` with the last of them."""
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
-    environ = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
-    process = family.spawn(  # arguments are ours; the requirements are a file
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={"PATH": os.environ.get("PATH", os.defpath), **environ}, start_new_session=True,
-    )  # fmt: skip
-    overdue = threading.Event()
-
-    def expire() -> None:
-        overdue.set()
-        family.kill(process.pid)
-
-    timer = threading.Timer(max(0.0, deadline_s - time.monotonic()), expire)
-    timer.daemon = True
-    timer.start()
-    assert process.stdout is not None
+def _told(environment: Path) -> dict[str, Any]:
+    """What was noted when an environment was complete."""
     try:
-        for raw in iter(partial(process.stdout.readline, 65_536), b""):
-            line = raw.decode("utf-8", "replace").rstrip()[:LONGEST_LINE]
-            if line:
-                tail.append(line)
-                on_line(line)
+        noted = json.loads((environment / _COMPLETE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _packages(environment: Path) -> Path:
+    return environment / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+
+
+@contextlib.contextmanager
+def _configured(environment: Path) -> Iterator[None]:
+    """Let pip find there what the server's own environment has for configuration, as long as it runs."""
+    ours, theirs = Path(sys.prefix, "pip.conf"), environment / "pip.conf"
+    if sys.prefix == sys.base_prefix or not ours.is_file():
+        yield
+        return
+    shutil.copyfile(ours, theirs)
+    try:
+        yield
     finally:
-        timer.cancel()
-        family.kill(process.pid)
-        code = process.wait()
-        family.forget(process.pid)
-        process.stdout.close()
-    if overdue.is_set():
-        raise BuildFailed("the environment took too long to build", detail="\n".join(tail))
-    if code != 0:
-        said = next((line for line in reversed(tail) if line.startswith("ERROR:")), "see detail")
-        raise BuildFailed(f"the environment could not be built: {said.removeprefix('ERROR: ')}", detail="\n".join(tail))
+        remove(theirs)
+        theirs.unlink(missing_ok=True)
+
+
+def _ignore(_line: str) -> None:
+    pass

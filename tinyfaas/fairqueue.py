@@ -1,10 +1,12 @@
 """A queue per key, with the keys taking turns: a flood on one key delays the others by one item at most.
 
-`cap(key)` says how many items of a key may be out at once; what is beyond waits without holding up other keys.
+`cap(key)` says how many items of a key may be out at once; what is beyond waits without holding up other keys. `most`
+items may be out in all.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,12 +14,16 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+IDLE_S = 1.0
+
 
 class FairQueue(Generic[T]):
     """Many producers, many consumers. Unbounded by itself: whoever submits has checked the bounds."""
 
-    def __init__(self, cap: Callable[[str], int]) -> None:
+    def __init__(self, cap: Callable[[str], int], most: int = sys.maxsize) -> None:
         self._cap = cap
+        self._most = most
+        self._total = 0
         self._waiting: dict[str, deque[T]] = {}
         self._out: dict[str, int] = {}
         self._turns: deque[str] = deque()
@@ -35,10 +41,11 @@ class FairQueue(Generic[T]):
             self._offer(key)
             self._wake()
 
-    def take(self, finished: str | None = None) -> tuple[str, T] | None:
+    def take(self, finished: str | None = None, while_idle: Callable[[], object] | None = None) -> tuple[str, T] | None:
         """The next item of the key whose turn it is; waits for one. None once the queue is closed.
 
-        `finished` is the key of the item that this consumer took before, now `done`.
+        `finished` is the key of the item that this consumer took before, now `done`. `while_idle` is called every
+        `IDLE_S` seconds as long as it waits.
         """
         while True:
             with self._changing:
@@ -47,14 +54,16 @@ class FairQueue(Generic[T]):
                     finished = None
                 if self._closed:
                     return None
-                if self._turns:
+                if self._turns and self._total < self._most:
                     taken = self._pop()
                     self._wake()
                     return taken
                 woken = threading.Lock()
                 woken.acquire()
                 self._idle.append(woken)
-            woken.acquire()
+            while not woken.acquire(timeout=IDLE_S):
+                if while_idle is not None:
+                    while_idle()
 
     def done(self, key: str) -> None:
         """An item that was taken is finished, and its consumer takes no other yet."""
@@ -88,6 +97,7 @@ class FairQueue(Generic[T]):
         self._has_turn.discard(key)
         waiting = self._waiting[key]
         item = waiting.popleft()
+        self._total += 1
         self._out[key] = self._out.get(key, 0) + 1
         if waiting:
             self._offer(key)
@@ -97,6 +107,7 @@ class FairQueue(Generic[T]):
 
     def _finish(self, key: str) -> None:
         left = self._out[key] - 1
+        self._total -= 1
         if left:
             self._out[key] = left
         else:
@@ -111,5 +122,5 @@ class FairQueue(Generic[T]):
 
     def _wake(self) -> None:
         """Wake one consumer if there is something to take."""
-        if self._turns and self._idle:
+        if self._turns and self._idle and self._total < self._most:
             self._idle.pop().release()

@@ -29,10 +29,15 @@ def setting(
     pattern: str = "",
     secret: bool = False,
     env: str = "",
+    reload: bool = False,
 ) -> Any:
-    """Declare a setting. `low` and `high` are inclusive; `env` names a variable other than the derived one."""
+    """Declare a setting. `low` and `high` are inclusive; `env` names a variable other than the derived one.
+
+    `reload`: a change is taken over while the server runs.
+    """
     metadata = {
         "doc": doc, "low": low, "high": high, "choices": choices, "pattern": pattern, "secret": secret, "env": env,
+        "reload": reload,
     }  # fmt: skip
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)

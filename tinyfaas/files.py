@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -67,3 +68,14 @@ def size_of(folder: Path, *, most_files: int) -> tuple[int, int]:
         except OSError:
             continue
     return used, files
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder whose owner may have made parts of it unwritable. Links are not followed."""
+    if folder.is_dir() and not folder.is_symlink():
+        folder.chmod(0o700)
+        for parent, names, _ in os.walk(folder):
+            for inner in (Path(parent, name) for name in names):
+                if not inner.is_symlink():
+                    inner.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -84,6 +84,10 @@ class History:
             logger.error("records_unreadable", count=unreadable, path=str(self._path))
         return answered
 
+    def reload(self, settings: Settings) -> None:
+        """Go by other settings when it is trimmed next."""
+        self._settings = settings
+
     def append(self, function: str, line: bytes, *, failed: bool) -> None:
         """Record one execution; `line` is a JSON object without its newline. A full disk is counted, not raised."""
         with self._appending:
@@ -139,8 +143,8 @@ class History:
 
     def tidy(self) -> None:
         """Trim the file if it has grown beyond its size; appends go on meanwhile."""
-        if self._size > self._settings.max_bytes:
-            self._rewrite(self._worth_keeping)
+        if self._size > self._settings.max_bytes and (counts := self._rewrite(self._worth_keeping)) is not None:
+            logger.info("history_trimmed", removed=counts[0], kept=counts[1])
 
     def close(self) -> None:
         """Flush to disk and close."""
@@ -215,8 +219,11 @@ class History:
             )
         return keep[::-1]
 
-    def _rewrite(self, choose: Callable[[list[bytes]], list[bool]]) -> None:
-        """Write the chosen lines beside, catch up with what was appended meanwhile, and rename."""
+    def _rewrite(self, choose: Callable[[list[bytes]], list[bool]]) -> tuple[int, int] | None:
+        """Write the chosen lines beside, catch up with what was appended meanwhile, and rename.
+
+        Returns how many lines were removed and kept; None if the disk would not have it.
+        """
         beside = self._path.with_name(".logs.json.new")
         try:
             with self._rewriting, beside.open("wb") as file:
@@ -225,6 +232,7 @@ class History:
                     totals = {function: (each.calls, each.errors) for function, each in self._totals.items()}
                 lines = [line for line in _lines(self._path, until) if not line.startswith(b'{"session":')]
                 kept = [line for line, keep in zip(lines, choose(lines), strict=True) if keep]
+                removed = len(lines) - len(kept)
                 file.write(self._head(_without(totals, kept)))
                 file.writelines(line + b"\n" for line in kept)
                 file.flush()
@@ -240,6 +248,8 @@ class History:
         except OSError as error:
             beside.unlink(missing_ok=True)
             logger.error("history_not_trimmed", error=str(error))
+            return None
+        return removed, len(kept)
 
 
 def _lines(path: Path, until: int) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ class Limits:
 
     timeout_s: float = setting(30.0, "Seconds one call may run before its worker is killed.", low=0.05, high=86400.0)
     concurrency: int = setting(0, "Calls that may run at once; 0: all dispatch threads but one.", low=0, high=256)
+    min_warm: int = setting(0, "Workers kept warm at all times, so that no call waits for a start.", low=0, high=64)
     max_payload_bytes: int = setting(1_048_576, "Largest request in bytes.", low=64, high=268_435_455)
     memory_mb: int = setting(128, "Memory in MiB that its processes may use, /tmp included.", low=16, high=65536)
     cpu_percent: int = setting(

@@ -1,17 +1,91 @@
-"""What a function prints, turned into log records line by line, bounded per call."""
+"""What a function prints, turned into log records line by line: bounded for each call, and over time for a function."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from typing import Any
 
 from tinyfaas import log
+from tinyfaas.allowance import Allowance
 from tinyfaas.fields import SECRET_MASK
 
 logger = log.get("function")
 
 LONGEST_LINE = 4_096
 _CHUNK = 65_536
+_MASK = SECRET_MASK.encode()
+_RECORD_BYTES = 100  # what a line costs besides its own bytes: an empty one is a record too
+_SAY_AGAIN_S = 10.0
+
+
+class _Meter:
+    """What one function may still print, whichever of its workers does, and what of it was not shown."""
+
+    def __init__(self, per_s: float) -> None:
+        self.allowance = Allowance(per_s)
+        self._dropped = 0
+        self._said_s = -_SAY_AGAIN_S
+        self._adding = threading.Lock()
+
+    def drop(self, count: int, fields: dict[str, Any]) -> None:
+        """Count bytes that are not shown, and say so unless that was said a moment ago."""
+        with self._adding:
+            self._dropped += count
+            count = self._due()
+        if count:
+            logger.warning("function_output_dropped", bytes=count, **fields)
+
+    def settle(self, function: str) -> bool:
+        """Say what was left to say; whether this meter has nothing more to remember."""
+        with self._adding:
+            count = self._due()
+        if count:
+            logger.warning("function_output_dropped", bytes=count, function=function)
+        return not self._dropped and self.allowance.untouched()
+
+    def _due(self) -> int:
+        """How many bytes are to be said now."""
+        now_s = time.monotonic()
+        if not self._dropped or now_s - self._said_s < _SAY_AGAIN_S:
+            return 0
+        count, self._dropped, self._said_s = self._dropped, 0, now_s
+        return count
+
+
+class _Meters:
+    """The meters of all functions that have printed lately."""
+
+    def __init__(self) -> None:
+        self._per_s = 16_384.0
+        self._meters: dict[str, _Meter] = {}
+        self._changing = threading.Lock()
+
+    def of(self, function: str) -> _Meter:
+        """The meter of one function."""
+        with self._changing:
+            return self._meters.get(function) or self._meters.setdefault(function, _Meter(self._per_s))
+
+    def limit(self, per_s: float) -> None:
+        """Let each function print so much a second from now on."""
+        with self._changing:
+            self._per_s = per_s
+            for meter in self._meters.values():
+                meter.allowance.per_s = per_s
+
+    def tidy(self) -> None:
+        """Say what was dropped since it was last said, and forget the meters that are as good as new."""
+        with self._changing:
+            for function, meter in list(self._meters.items()):
+                if meter.settle(function):
+                    del self._meters[function]
+
+
+# One for the whole server, as the log is: a function's workers come and go, and share what it may print.
+_meters = _Meters()
+limit = _meters.limit
+tidy = _meters.tidy
 
 
 class Output:
@@ -25,7 +99,7 @@ class Output:
         self.pipes = pipes
         self._partial = dict.fromkeys(pipes, b"")
         self._largest_bytes = largest_bytes
-        self._hidden = hidden
+        self._hidden = [os.fsencode(text) for text in hidden]
         self._left = largest_bytes
         self._dropped = 0
 
@@ -33,6 +107,8 @@ class Output:
         """What is printed from now on belongs to this invocation."""
         self.end()
         self._fields["invocation_id"] = invocation
+        if request_id := log.told("request_id"):
+            self._fields["request_id"] = request_id
         self._left = self._largest_bytes
 
     def read(self, fd: int) -> bool:
@@ -60,11 +136,15 @@ class Output:
                 self._partial[fd] = b""
                 self._say(fd, rest)
         if self._dropped:
-            logger.warning("function_output_dropped", bytes=self._dropped, **self._fields)
+            _meters.of(self._fields["function"]).drop(self._dropped, self._fields)
             self._dropped = 0
 
     def _say(self, fd: int, line: bytes) -> None:
-        text = line[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\r")
-        for secret in self._hidden:
-            text = text.replace(secret, SECRET_MASK)
+        for secret in self._hidden:  # before it is cut: half a secret is one too
+            line = line.replace(secret, _MASK)
+        shown = line[:LONGEST_LINE]
+        if not _meters.of(self._fields["function"]).allowance.take(len(shown) + _RECORD_BYTES):
+            self._dropped += len(line) + 1
+            return
+        text = shown.decode("utf-8", "replace").rstrip("\r")
         logger.info("function_output", stream=self.pipes[fd], line=text, **self._fields)

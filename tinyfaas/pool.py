@@ -13,11 +13,13 @@ from tinyfaas.cell import Cells
 from tinyfaas.config import Pool as Settings
 from tinyfaas.errors import BuildFailed, Crashed, Failure, Unavailable
 from tinyfaas.model import FunctionSpec, Result
+from tinyfaas.processes import memory_is_short
 from tinyfaas.worker import Worker
 
 logger = log.get("pool")
 
 _FIRST_BACKOFF_S = 0.5
+_MIB = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -135,18 +137,40 @@ class Pool:
             return {"busy": len(self._busy), "idle": idle, "started": self.started, "killed": self.killed}
 
     def reap_idle(self) -> None:
-        """End workers that have been idle too long or have died; called now and then."""
+        """End workers that have been idle too long or have died; and, when memory is short, half of the idle ones.
+
+        Those that a function keeps warm stay. Called now and then.
+        """
         oldest_s = time.monotonic() - self._settings.idle_s
+        short = memory_is_short(self._settings.min_available_mb * _MIB)
         with self._changing:
-            ended = [
-                worker
-                for waiting in self._idle.values()
-                for worker in waiting
-                if worker.idle_since_s < oldest_s or not worker.usable()
-            ]
+            spare = self._spare()
+            due = spare[: (len(spare) + 1) // 2] if short else []
+            due += [worker for worker in spare[len(due) :] if worker.idle_since_s < oldest_s]
+            dead = [worker for waiting in self._idle.values() for worker in waiting if not worker.usable()]
+            ended = [*dead, *(worker for worker in due if worker not in dead)]
             self._remove(ended)
+        if short and due:
+            logger.warning("memory_short", ended=len(due))
         for worker in ended:
             worker.kill("was idle")
+
+    def _spare(self) -> list[Worker]:
+        """The idle workers beyond those that their functions keep warm, the longest idle first."""
+        spare: list[Worker] = []
+        for waiting in self._idle.values():
+            keep = waiting[0].spec.limits.min_warm if waiting else 0
+            spare += list(waiting)[: max(0, len(waiting) - keep)]
+        return sorted(spare, key=lambda worker: worker.idle_since_s)
+
+    def warm_up(self, spec: FunctionSpec) -> None:
+        """Start a worker ahead of any call; one that can't start is left alone for a while."""
+        if self._closed or self._backed_off_s(spec.name) > 0:
+            return
+        try:
+            self.adopt(self.start(spec))
+        except Failure as failure:
+            self._back_off(spec.name, failure.message)
 
     def interrupt(self) -> None:
         """Kill what still runs; each call that waits for an answer ends as `crashed`."""
@@ -192,7 +216,7 @@ class Pool:
 
     def _give_back(self, worker: Worker) -> None:
         spec = self._current(worker.spec.name)
-        wanted = spec is not None and (worker.spec is spec or worker.spec == spec) and worker.usable()
+        wanted = spec is not None and (worker.spec is spec or worker.spec == spec) and not worker.dead
         surplus: list[Worker] = []
         with self._changing:
             self._busy.discard(worker)
@@ -208,10 +232,7 @@ class Pool:
 
     def _surplus(self) -> list[Worker]:
         count = sum(map(len, self._idle.values())) - self._settings.max_idle
-        if count <= 0:
-            return []
-        idle = (worker for waiting in self._idle.values() for worker in waiting)
-        return sorted(idle, key=lambda worker: worker.idle_since_s)[:count]
+        return self._spare()[:count] if count > 0 else []
 
     def _remove(self, workers: list[Worker]) -> None:
         for worker in workers:
@@ -224,10 +245,13 @@ class Pool:
         return [*self._busy, *(worker for waiting in self._idle.values() for worker in waiting)]
 
     def _refuse_while_backed_off(self, function: str) -> None:
-        trouble = self._troubles.get(function)
-        left_s = trouble.until_s - time.monotonic() if trouble else 0.0
+        trouble, left_s = self._troubles.get(function), self._backed_off_s(function)
         if trouble and left_s > 0:
             raise Unavailable(f"the function is failing and is tried again in {left_s:.1f} s: {trouble.reason}")
+
+    def _backed_off_s(self, function: str) -> float:
+        trouble = self._troubles.get(function)
+        return trouble.until_s - time.monotonic() if trouble else 0.0
 
     def _back_off(self, function: str, reason: str) -> None:
         trouble = self._troubles.get(function)

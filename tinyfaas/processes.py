@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import signal
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SLOW_S = 0.02
+_STALLED_PERCENT = 10.0  # of ten seconds
+
+
+def _shared_memory() -> int:
+    """The device on which the kernel keeps what `memfd_create` makes."""
+    fd = os.memfd_create("")
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
+
+
+_MEMFD_DEVICE = _shared_memory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +39,51 @@ class Usage:
     cpu_s: float
 
 
-def usage(roots: Iterable[int], *, enough_bytes: int) -> Usage:
-    """What the trees of these processes use. Pages that several share count once if it may pass the bound."""
-    pids, tasks = _tree(roots)
+def usage(roots: Iterable[int], *, enough_bytes: int, enough_tasks: int) -> Usage:
+    """What the trees of these processes use. Pages that several share count once if it may pass the bound.
+
+    Beyond so many tasks nothing else is asked: a fork bomb lets nobody look into its processes in time.
+    """
+    roots = tuple(roots)
+    pids, tasks = _tree(roots, enough_tasks)
+    if tasks > enough_tasks:
+        return Usage(0, tasks, 0.0)
     found = [_statistics(each) for each in pids]
-    resident = sum(each[0] for each in found)
-    if resident > enough_bytes:
-        resident = sum(_proportional(each) for each in pids)
-    return Usage(resident, tasks, sum(each[1] for each in found))
+    resident, unmapped = sum(each[0] for each in found), nameless_bytes(pids, _MEMFD_DEVICE)
+    if resident + unmapped > enough_bytes:
+        shares, slow = _shares(pids)
+        if slow:
+            tasks = _tree(roots, enough_tasks)[1]
+        resident = sum(each[0] for each in shares)
+        unmapped = max(0, unmapped - sum(each[1] for each in shares))
+    return Usage(resident + unmapped, tasks, sum(each[1] for each in found))
+
+
+def nameless_bytes(pids: Iterable[int], device: int) -> int:
+    """What files take up that these processes hold open, and that no folder names: deleted ones, or memory.
+
+    Only those of one file system. Each counts once.
+    """
+    found: dict[int, int] = {}
+    for pid in pids:
+        folder = f"/proc/{pid}/fd"
+        try:
+            names = os.listdir(folder)  # noqa: PTH208  (ten times a second for each worker)
+        except OSError:
+            continue
+        for name in names:
+            try:
+                status = os.stat(f"{folder}/{name}")  # noqa: PTH116  (as above)
+            except OSError:
+                continue
+            if status.st_nlink == 0 and status.st_dev == device:
+                found[status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
 
 
 def descendants(pid: int) -> list[int]:
     """The processes below `pid`, nearest first."""
-    return _tree((pid,))[0][1:]
+    return _tree((pid,), sys.maxsize)[0][1:]
 
 
 def stored_bytes(pid: int, folder: str, size_bytes: int) -> int:
@@ -44,9 +95,26 @@ def stored_bytes(pid: int, folder: str, size_bytes: int) -> int:
     return (found.f_blocks - found.f_bfree) * found.f_frsize if found.f_blocks * found.f_frsize == size_bytes else 0
 
 
-def _tree(roots: Iterable[int]) -> tuple[list[int], int]:
+def memory_is_short(least_bytes: int) -> bool:
+    """Whether less than this is available on the device, or processes have had to wait for memory."""
+    available = re.search(rb"^MemAvailable:\s*(\d+)", _read("/proc/meminfo"), re.MULTILINE)
+    stalled = re.search(rb"^some avg10=([\d.]+)", _read("/proc/pressure/memory"), re.MULTILINE)
+    too_little = available is not None and int(available[1]) * 1024 < least_bytes
+    return too_little or (stalled is not None and float(stalled[1]) > _STALLED_PERCENT)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:  # not every kernel tells of pressure
+        return b""
+
+
+def _tree(roots: Iterable[int], enough_tasks: int) -> tuple[list[int], int]:
     pids, tasks = list(roots), 0
     for each in pids:  # grows while it is walked
+        if tasks > enough_tasks:
+            break
         folder = f"/proc/{each}/task"
         try:
             threads = os.listdir(folder)  # noqa: PTH208  (ten times a second for each worker)
@@ -72,11 +140,39 @@ def _statistics(pid: int) -> tuple[int, float]:
         return 0, 0.0
 
 
-def _proportional(pid: int) -> int:
-    """Its share of memory and swap; what can't be told is taken for resident as a whole."""
+def _shares(pids: list[int]) -> tuple[list[tuple[int, int]], bool]:
+    """What `_proportional` says of each, and whether that was slow.
+
+    Reading it waits for a lock of the process, and who forks or maps without end on all processors hardly ever gets to
+    give that back: then all are stopped for the moment that the rest takes.
+    """
+    shares, slow = [], False
+    for pid in pids:
+        began_s = time.monotonic()
+        shares.append(_proportional(pid))
+        if not slow and time.monotonic() - began_s > _SLOW_S:
+            slow = True
+            _signal(pids, signal.SIGSTOP)
+    if slow:
+        _signal(pids, signal.SIGCONT)
+    return shares, slow
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _proportional(pid: int) -> tuple[int, int]:
+    """Its share of memory and swap in bytes, and how much of that is of shared memory.
+
+    What can't be told is taken for resident as a whole.
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
-        return _statistics(pid)[0]
+        return _statistics(pid)[0], 0
     fields = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
-    return sum(int(fields.get(name, "0 kB").split()[0]) for name in ("Pss", "Swap")) * 1024
+    share, swapped, shared = (int(fields.get(name, "0 kB").split()[0]) for name in ("Pss", "Swap", "Pss_Shmem"))
+    return (share + swapped) * 1024, shared * 1024

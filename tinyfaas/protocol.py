@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any, NoReturn
 
 from tinyfaas.errors import BadRequest, Expired, Failure, Forbidden
@@ -22,7 +23,20 @@ SIGNATURE_NAMESPACE = "tinyfaas-upload"
 LONGEST_SIGNATURE = 65_536
 _SIGNATURE_HEAD = "-----BEGIN SSH SIGNATURE-----"
 
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_from_json = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def _refuse(value: object) -> NoReturn:
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+# json's own encoder, made once and not for each call. Circles end in a `RecursionError`: nothing here has any.
+_in_pieces = c_make_encoder(None, _refuse, encode_basestring, None, ":", ",", False, False, False)
 _to_canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")  # Python's own check lets superfluous padding pass
 _REQUEST_ID = re.compile(rb'"request_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){0,256}")')
@@ -65,7 +79,7 @@ def parse_object(payload: bytes) -> dict[str, Any]:
     if not payload:
         return {}
     try:
-        parsed = json.loads(payload.decode("utf-8"), parse_constant=_no_constant)
+        parsed = _from_json(payload.decode("utf-8"))
     except UnicodeDecodeError:
         raise BadRequest("the payload is not UTF-8") from None
     except RecursionError:
@@ -285,14 +299,14 @@ def parse_logs(body: Mapping[str, Any]) -> LogsQuery:
 def encode(value: object) -> bytes:
     """Compact JSON in UTF-8; lone surrogates, which UTF-8 can't hold, stay escaped."""
     try:
-        return _to_json(value).encode("utf-8")
+        return "".join(_in_pieces(value, 0)).encode("utf-8")
     except UnicodeEncodeError:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def decode_result(text: bytes) -> bytes:
     """Check what a worker calls its result; returns it as one line of JSON, or raises `ValueError`."""
-    value = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
+    value = _from_json(text.decode("utf-8"))
     return encode(value) if b"\n" in text or b"\r" in text else text
 
 
@@ -346,10 +360,6 @@ def _decode(body: Mapping[str, Any], key: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise BadRequest(f'"{key}" is not base64: {error}') from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _json_name(value: object) -> str:

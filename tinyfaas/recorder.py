@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from tinyfaas import log
+from tinyfaas.allowance import Allowance
 from tinyfaas.delivery import Ledger
 from tinyfaas.errors import BadRequest, Failure
 from tinyfaas.history import History
@@ -27,14 +28,27 @@ class Recorder:
     """
 
     def __init__(
-        self, node: str, topics: Topics, history: History, ledger: Ledger, cut_bytes: int, known: Callable[[str], bool]
-    ) -> None:
+        self, node: str, topics: Topics, history: History, ledger: Ledger, cut_bytes: int, known: Callable[[str], bool],
+        successes_per_s: float,
+    ) -> None:  # fmt: skip
         self._node_json = encode(node)
         self._known = known
         self._topics = topics
         self._history = history
         self._ledger = ledger
         self._cut_bytes = cut_bytes
+        self._shown = Allowance(successes_per_s)
+        self._unshown = 0
+
+    def reload(self, successes_per_s: float) -> None:
+        """Show so many successes a second in the log from now on."""
+        self._shown.per_s = successes_per_s
+
+    def say_unshown(self) -> None:
+        """Log how many successes were not logged one by one; called now and then."""
+        if self._unshown:
+            count, self._unshown = self._unshown, 0
+            logger.info("successes_unshown", count=count)
 
     def arguments(self, body: dict[str, object]) -> bytes:
         """What the history keeps of a request's arguments, as further keys of its record. Raises `BadRequest`."""
@@ -55,7 +69,7 @@ class Recorder:
         if invocation.spec is not None and self._known(invocation.request.function):
             self._record(invocation, outcome, payload, head, tail)
         self._ledger.note_answered(invocation.request)
-        _log(invocation, outcome, ended_s)
+        self._log(invocation, outcome, ended_s)
         return self.addressed(invocation.request, payload, failed=isinstance(outcome, Failure))
 
     def refusal(self, invocation: Invocation, failure: Failure) -> Answer:
@@ -84,6 +98,20 @@ class Recorder:
         if request.mid:
             line += b',"delivery":"%s"' % self._ledger.key(request).encode()
         self._history.append(request.function, line + b"}", failed=isinstance(outcome, Failure))
+
+    def _log(self, invocation: Invocation, outcome: Outcome, ended_s: float) -> None:
+        failed = {"code": outcome.code, "error": outcome.message} if isinstance(outcome, Failure) else {}
+        if failed:
+            say = logger.warning
+        elif self._shown.take():
+            say = logger.info
+        else:  # a journal that wrote thousands a second would wear out the card
+            self._unshown += 1
+            say = logger.debug
+        version = {"version": invocation.spec.version} if invocation.spec else {}
+        say("invocation_done", function=invocation.request.function, invocation_id=invocation.id,
+            request_id=invocation.request_id or invocation.id,
+            duration_ms=round((ended_s - invocation.started_s) * 1000, 2), **version, **failed)  # fmt: skip
 
     def _head(self, invocation: Invocation) -> bytes:
         spec, request_id = invocation.spec, invocation.request_id or invocation.id
@@ -116,11 +144,3 @@ def _tail(invocation: Invocation, outcome: Outcome, ended_s: float) -> bytes:
         b"true" if outcome.cold else b"false",
     )  # fmt: skip
     return text + b',"attempts":%d' % invocation.attempts if invocation.attempts > 1 else text
-
-
-def _log(invocation: Invocation, outcome: Outcome, ended_s: float) -> None:
-    failed = {"code": outcome.code, "error": outcome.message} if isinstance(outcome, Failure) else {}
-    say = logger.warning if failed else logger.info
-    say("invocation_done", function=invocation.request.function, invocation_id=invocation.id,
-        request_id=invocation.request_id or invocation.id,
-        duration_ms=round((ended_s - invocation.started_s) * 1000, 2), **failed)  # fmt: skip

@@ -74,6 +74,12 @@ class Registry:
             write_atomically(aside, json.dumps(rejected, indent=1).encode())
             logger.error("records_rejected", functions=sorted(rejected), kept_in=str(aside))
 
+    def reload(self, defaults: Limits) -> None:
+        """Go by other defaults: the limits that a function does not set itself are those from its next call on."""
+        with self._changing:
+            self._defaults = defaults
+            self._specs = {name: self._spec(name, record) for name, record in self._records.items()}
+
     def names(self) -> list[str]:
         """All functions, sorted."""
         return sorted(self._records)
@@ -101,6 +107,10 @@ class Registry:
     def get_spec(self, name: str) -> FunctionSpec | None:
         """What a worker needs to serve a function, or None."""
         return self._specs.get(name)
+
+    def specs(self) -> list[FunctionSpec]:
+        """What serves each function now."""
+        return list(self._specs.values())
 
     def get(self, name: str) -> Record | None:
         """A function's record, or None."""

@@ -17,7 +17,7 @@ from typing import Any
 from tinyfaas import log
 from tinyfaas import seccomp as seccomp_filter
 from tinyfaas.errors import BadRequest, ConfigError
-from tinyfaas.model import FunctionSpec
+from tinyfaas.model import FunctionSpec, Limits
 
 logger = log.get("sandbox")
 
@@ -79,6 +79,14 @@ class Sandbox:
         """Whether functions may not run because there is no sandbox and one is required."""
         return self.required and bool(self.missing)
 
+    def give_up(self, reason: str) -> None:
+        """There is none after all."""
+        self.missing, self.mechanism = reason, "none"
+
+    def empty(self) -> list[str]:
+        """The command that makes a cell for nobody."""
+        return [*self._view]
+
     def command(self, spec: FunctionSpec) -> list[str]:
         """The command that makes a function's cell, but for the program that keeps it."""
         environment = spec.python.parent.parent
@@ -91,6 +99,23 @@ class Sandbox:
             "--bind", str(spec.state_dir), str(spec.state_dir),
             *(word for node in nodes_of(spec.limits.devices) for word in ("--dev-bind", node, node)),
             "--remount-ro", "/dev", "--remount-ro", "/",
+        ]  # fmt: skip
+
+    def build_command(self, environment: Path, limits: Limits, inner: list[str], reads: list[Path]) -> list[str]:
+        """The command that runs `inner` closed in to build an environment, the only folder that it can write to.
+
+        `reads` are further files and folders it has to see; one that holds the environment is not shown.
+        """
+        room = str(limits.memory_mb * _MIB)
+        shown = [path for path in reads if not environment.is_relative_to(path) and not path.is_relative_to("/usr")]
+        return [
+            *self._view,
+            *(word for name in PRIVATE for word in ("--size", room, "--perms", "1777", "--tmpfs", name)),
+            *(word for path in shown for word in ("--ro-bind", str(path), str(path))),
+            "--bind", str(environment), str(environment),
+            "--remount-ro", "/dev", "--remount-ro", "/",
+            "--chdir", str(environment),
+            "--", *inner,
         ]  # fmt: skip
 
 

@@ -42,6 +42,10 @@ class Signers:
         self._changing = threading.Lock()
         self._deleted_at = ""
 
+    def reload(self, settings: Uploads) -> None:
+        """Go by other settings from the next upload on."""
+        self._settings = settings
+
     def load(self) -> None:
         """Read what is remembered of deleted functions; say in the log what will keep uploads from being taken."""
         try:

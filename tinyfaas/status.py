@@ -46,6 +46,10 @@ class Status:
         self._vitals = Vitals()
         self._started_s = time.monotonic()
 
+    def reload(self, config: Config) -> None:
+        """Tell of another configuration."""
+        self._config = config
+
     def __call__(self) -> dict[str, Any]:
         """The keys of the answer to `status`, but for those every answer has."""
         bounds = self._config.queue

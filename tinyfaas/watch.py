@@ -1,4 +1,4 @@
-"""The watch over running workers: whoever passes a limit that no kernel mechanism holds is ended by it, or slowed.
+"""The watch over running workers and builds: who passes a limit that no kernel mechanism holds is ended, or slowed.
 
 Memory is what the processes use, not their address space, so threads and numpy work under a small limit.
 """
@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from tinyfaas import family, log, processes
+from tinyfaas.build import Build
 from tinyfaas.cell import Cell
 from tinyfaas.errors import Crashed, Failure, OutOfMemory
 from tinyfaas.files import size_of
+from tinyfaas.model import Limits
 from tinyfaas.processes import Usage
+from tinyfaas.pulse import Pulse
 from tinyfaas.sandbox import PRIVATE
 from tinyfaas.worker import Worker
 
@@ -41,28 +44,35 @@ class Ration:
 
 
 class Watch:
-    """A thread that looks at `busy()` many times a second, and at `everyone()` now and then.
+    """A thread that looks at `busy()` and `builds()` many times a second, and at `everyone()` now and then.
+
+    What a build stores is no matter of the watch: an environment takes long to look at, and that is for its own thread.
 
     `rations_cpu` is said where no control group holds workers to their CPU time: then they are stopped for a while.
     """
 
     def __init__(
-        self, busy: Callable[[], list[Worker]], everyone: Callable[[], list[Worker]], *, rations_cpu: bool
-    ) -> None:
+        self, busy: Callable[[], list[Worker]], everyone: Callable[[], list[Worker]], builds: Callable[[], list[Build]],
+        *, rations_cpu: bool,
+    ) -> None:  # fmt: skip
         self._busy = busy
         self._everyone = everyone
+        self._builds = builds
         self._rations_cpu = rations_cpu
         self._rations: WeakKeyDictionary[Worker, Ration] = WeakKeyDictionary()
         self._stopping = threading.Event()
+        self._pulse = Pulse("watch")
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
         """Start looking."""
         self._thread.start()
 
-    def dead(self) -> list[str]:
-        """Its name, if the thread has died."""
-        return [] if self._thread.is_alive() or self._stopping.is_set() else [self._thread.name]
+    def stuck(self, within_s: float) -> list[str]:
+        """Its name, if the thread has died or shown no life within this time."""
+        if self._stopping.is_set() or (self._thread.is_alive() and not self._pulse.late(within_s)):
+            return []
+        return [self._pulse.name]
 
     def stop(self) -> None:
         """Look no more."""
@@ -72,6 +82,7 @@ class Watch:
     def _run(self) -> None:
         next_all_s, pause_s = 0.0, _EVERY_S
         while not self._stopping.wait(pause_s):
+            self._pulse.beat()
             now_s = time.monotonic()
             thoroughly = now_s >= next_all_s
             if thoroughly:
@@ -85,19 +96,23 @@ class Watch:
                         pause_s = _CLOSELY_S
                 except Exception:
                     logger.exception("watch_failed", function=worker.spec.name)
+            for build in self._builds():
+                try:
+                    if (breach := _breach(build.limits, *_use(build))) is not None:
+                        build.end(breach)
+                except Exception:
+                    logger.exception("watch_failed", pid=build.pid)
 
     def _look(self, worker: Worker, *, thoroughly: bool) -> bool:
         """End a worker that has passed a limit; returns whether it is near its limit of memory."""
         cell = worker.cell
-        most_bytes = cell.limits.memory_mb * _MIB
-        stored = sum(processes.stored_bytes(cell.inside, each, most_bytes) for each in PRIVATE) if cell.boxed else 0
-        used = cell.usage(enough_bytes=most_bytes - stored)
-        breach = _breach(cell, used, stored) or (_overfull(cell) if thoroughly else None)
+        used, stored = _use(cell)
+        breach = _breach(cell.limits, used, stored) or (_overfull(cell) if thoroughly else None)
         if breach is not None:
             worker.end(breach)
         elif self._rations_cpu and cell.limits.cpu_percent:
             self._ration(worker, used.cpu_s)
-        return used.memory_bytes + stored > most_bytes // 2
+        return used.memory_bytes + stored > cell.limits.memory_mb * _MIB // 2
 
     def _ration(self, worker: Worker, used_s: float) -> None:
         """Stop a worker that has spent more CPU time than it may, until it may again."""
@@ -110,13 +125,20 @@ class Watch:
             worker.cell.signal(signal.SIGSTOP if ration.stopped else signal.SIGCONT)
 
 
-def _breach(cell: Cell, used: Usage, stored_bytes: int) -> Failure | None:
-    limits, total_bytes = cell.limits, used.memory_bytes + stored_bytes
+def _use(watched: Cell | Build) -> tuple[Usage, int]:
+    """What it uses, and how many bytes it has stored in memory."""
+    most_bytes = watched.limits.memory_mb * _MIB
+    stored = sum(processes.stored_bytes(watched.inside, each, most_bytes) for each in PRIVATE) if watched.boxed else 0
+    return watched.usage(enough_bytes=most_bytes - stored), stored
+
+
+def _breach(limits: Limits, used: Usage, stored_bytes: int) -> Failure | None:
+    total_bytes = used.memory_bytes + stored_bytes
     if total_bytes > limits.memory_mb * _MIB:
         mib = total_bytes / _MIB
         return OutOfMemory(f"it used {mib:.0f} MiB of memory, {limits.memory_mb} are allowed, and was killed")
     if used.tasks > limits.max_processes:
-        return Crashed(f"it had {used.tasks} processes and threads, {limits.max_processes} are allowed")
+        return Crashed(f"it had more than the {limits.max_processes} processes and threads that are allowed")
     return None
 
 

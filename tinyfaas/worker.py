@@ -25,6 +25,8 @@ class Worker:
     def __init__(self, spec: FunctionSpec, cells: Cells) -> None:
         """Spawn it; raises `BuildFailed`, and `BadRequest` for a device or secret that is not there."""
         self.spec = spec
+        self.limits = spec.limits
+        self.state_dir = spec.state_dir
         self.idle_since_s = time.monotonic()
         self.cell: Cell = cells.new(spec)
         self._number = 0
@@ -42,6 +44,11 @@ class Worker:
     def pid(self) -> int:
         """The process id."""
         return self.cell.pid
+
+    @property
+    def dead(self) -> bool:
+        """Whether it was ended. One that has died by itself may not be known to have."""
+        return self._dead is not None
 
     def usable(self) -> bool:
         """Whether it can be called: it lives, and nothing unasked stands in its channel. Logs what it printed since."""

@@ -29,7 +29,14 @@ class Grounds:
         self.folder = self._folder()
         self.fence = fence.build(_MOST_PIDS, _MOST_MEMORY_BYTES)
         self.installation = installation_for(self.account, self.new_folder("installation"))
+        self.wheel_house = self.new_folder("wheel-house")
         self._number = 0
+
+    def new_wheels(self) -> Path:
+        """An empty folder that a build sees."""
+        folder = Path(tempfile.mkdtemp(dir=self.wheel_house))
+        folder.chmod(0o755)
+        return self.account.own(folder)
 
     def new_folder(self, name: str) -> Path:
         """An empty folder that the servers' account owns."""
@@ -78,6 +85,7 @@ class Bench:
         """A server that is not started yet, with a new home or one that was lived in."""
         grounds = self.grounds
         home = home or grounds.new_folder("home")
+        settings = {"uploads_wheel_house": grounds.wheel_house, **(settings or {})}
         server = Server(grounds.installation, grounds.account, grounds.fence, home, broker, settings)
         self.servers.append(server)
         self._kept.callback(server.close)

@@ -315,7 +315,7 @@ def test_requirements_that_make_no_sense_are_a_failed_build(listener: Client, fu
 
 
 def test_requirements_that_do_not_compile_are_a_failed_build(listener: Client, grounds: Grounds, function: str) -> None:
-    project = packages.that_does_not_compile(grounds.new_folder("project"))
+    project = packages.that_does_not_compile(grounds.new_wheels())
     grounds.account.own(project)
     answer = listener.upload(function, GOOD, str(project))
     assert (answer["status"], answer["code"]) == ("error", "build_failed")
@@ -328,8 +328,8 @@ def test_a_build_that_takes_too_long_is_given_up(bench: Bench, function: str) ->
     broker = bench.broker()
     bench.server(broker, {"uploads_build_timeout_s": 1.0}).start()
     client = bench.client(broker)
-    project = packages.that_takes_forever(bench.grounds.new_folder("project"))
+    project = packages.that_takes_forever(bench.grounds.new_wheels())
     bench.grounds.account.own(project)
     answer = client.upload(function, GOOD, str(project))
-    assert (answer["code"], answer["error"]) == ("build_failed", "the environment took too long to build")
+    assert (answer["code"], answer["error"]) == ("build_failed", "the environment could not be built: it took too long")
     assert client.deploy(function, GOOD) == 1

@@ -63,7 +63,7 @@ def test_list_counts_calls_and_errors(client: Client, function: str) -> None:
 
 
 def test_info_tells_versions_settings_python_and_packages(client: Client, grounds: Grounds, function: str) -> None:
-    wheel = packages.wheel(grounds.new_folder("wheels"), "probe", "2.5")
+    wheel = packages.wheel(grounds.new_wheels(), "probe", "2.5")
     client.deploy(function, ECHO)
     client.deploy(function, ECHO, str(wheel), {"timeout_s": 7, "concurrency": 2})
     message = client.ask(f"faas/admin/info/{function}")
@@ -274,7 +274,7 @@ def test_version_numbers_are_never_used_again(client: Client, function: str) -> 
 
 
 def test_rollback_brings_back_environment_and_settings(client: Client, grounds: Grounds, function: str) -> None:
-    folder = grounds.new_folder("wheels")
+    folder = grounds.new_wheels()
     code = "import probe\ndef main(): return probe.VALUE"
     client.deploy(function, code, str(packages.wheel(folder, "probe", "1.0", "VALUE = 1")), {"timeout_s": 11})
     client.deploy(function, code, str(packages.wheel(folder, "probe", "2.0", "VALUE = 2")), {"timeout_s": 22})

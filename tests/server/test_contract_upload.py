@@ -87,7 +87,7 @@ def test_an_upload_without_requirements_tells_its_progress(client: Client, serve
 def test_an_upload_with_requirements_also_tells_what_the_installer_says(
     client: Client, grounds: Grounds, function: str
 ) -> None:
-    wheel = packages.wheel(grounds.new_folder("wheels"), "probe")
+    wheel = packages.wheel(grounds.new_wheels(), "probe")
     label = new_label("request")
     body = upload_body("import probe\ndef main(): return probe.VALUE", str(wheel))
     client.request(f"faas/admin/upload/{function}", {"request_id": label, **body})
@@ -118,7 +118,7 @@ def test_an_upload_that_is_refused_has_no_progress(client: Client, function: str
 def test_a_code_only_redeploy_uses_the_environment_again(
     client: Client, server: Server, grounds: Grounds, function: str
 ) -> None:
-    wheel = packages.wheel(grounds.new_folder("wheels"), "probe")
+    wheel = packages.wheel(grounds.new_wheels(), "probe")
     client.deploy(function, "import probe\ndef main(): return 1", f"{wheel}\n")
     before = environments(server, function)
     label = new_label("request")
@@ -133,7 +133,7 @@ def test_a_code_only_redeploy_uses_the_environment_again(
 def test_changed_requirements_build_a_new_environment(
     client: Client, server: Server, grounds: Grounds, function: str
 ) -> None:
-    folder = grounds.new_folder("wheels")
+    folder = grounds.new_wheels()
     code = "import probe\ndef main(): return probe.VALUE"
     client.deploy(function, code, str(packages.wheel(folder, "probe", "1.0", "VALUE = 1")))
     client.deploy(function, code, str(packages.wheel(folder, "probe", "2.0", "VALUE = 2")))

@@ -63,6 +63,16 @@ def test_a_node_without_a_name_is_called_like_its_host() -> None:
         ('[mqtt]\nprotocol = "4"', 'mqtt.protocol: \'4\' is not one of "5", "3.1.1"'),
         ('[mqtt]\nbase_topic = "a/#"', "mqtt.base_topic: 'a/#' is not a string matching"),
         ("[mqtt", "tinyfaas.toml"),
+        (
+            '[log]\nlevels = ["gatway=debug"]',
+            "tinyfaas.toml: log.levels: 'gatway=debug': write function.<name>, or",
+        ),
+        (
+            '[log]\nlevels = ["gateway=loud"]',
+            "log.levels: 'gateway=loud': write one of debug, info, warning, error",
+        ),
+        ('[log]\nlevels = ["function.a/b=debug"]', "log.levels: 'function.a/b=debug'"),
+        ('[log]\nlevels = ["debug"]', "log.levels: 'debug'"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line_that_names_it(tmp_path: Path, text: str, said: str) -> None:
@@ -78,6 +88,7 @@ def test_what_cannot_be_used_is_said_in_one_line_that_names_it(tmp_path: Path, t
         ("TINYFAAS_MQTT_PORT", "many", "TINYFAAS_MQTT_PORT: 'many' is not an integer from 1 to 65535"),
         ("TINYFAAS_MQTT_TLS", "maybe", "TINYFAAS_MQTT_TLS: 'maybe' is not true or false"),
         ("TINYFAAS_COLOUR", "red", "TINYFAAS_COLOUR: no such setting"),
+        ("TINYFAAS_LOG_LEVELS", "pool=debug,all=info", "TINYFAAS_LOG_LEVELS: log.levels: 'all=info'"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(name: str, value: str, said: str) -> None:

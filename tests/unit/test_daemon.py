@@ -33,6 +33,7 @@ def daemon(tmp_path: Path, systemd: socket.socket) -> Iterator[Daemon]:
         "TINYFAAS_MQTT_PORT": str(free_port()),
     }
     daemon = Daemon(config.load(Path("/dev/null"), settings))
+    systemd.recv(100)  # that it is starting
     daemon._watch_over.start()
     daemon._dispatcher.start()
     daemon._admin.start()
@@ -48,10 +49,18 @@ def test_the_watchdog_is_fed_while_all_threads_live_and_the_broker_is_away(
     assert systemd.recv(100) == b"WATCHDOG=1"
 
 
+def test_the_watchdog_is_fed_while_a_call_may_yet_take_long(daemon: Daemon, systemd: socket.socket) -> None:
+    idle = daemon._dispatcher._pulses["dispatch-0"]
+    idle._beat_s = time.monotonic() - 1000.0
+    idle.allow(10.0)
+    daemon._feed_watchdog()
+    assert systemd.recv(100) == b"WATCHDOG=1"
+
+
 def test_the_watchdog_is_not_fed_when_a_call_is_past_the_longest_time_it_may_take(
     daemon: Daemon, systemd: socket.socket
 ) -> None:
-    daemon._dispatcher._due_s["dispatch-0"] = time.monotonic() - 1.0
+    daemon._dispatcher._pulses["dispatch-0"]._beat_s = time.monotonic() - 1000.0
     daemon._feed_watchdog()
     with pytest.raises(BlockingIOError):
         systemd.recv(100)

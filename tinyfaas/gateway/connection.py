@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -31,9 +31,10 @@ from tinyfaas import log
 from tinyfaas.config import Mqtt
 from tinyfaas.delivery import Admission, Ledger, digest_of
 from tinyfaas.gateway.acks import Acknowledgements
-from tinyfaas.gateway.client import Session, make_client
+from tinyfaas.gateway.client import Packed, Received, Session, make_client
 from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.model import Answer, Request
+from tinyfaas.pulse import Pulse
 
 logger = log.get("gateway")
 
@@ -43,6 +44,7 @@ _FIRST_PAUSE_S = 0.5
 _GRACE_S = 5.0  # after a reconnect, how long the broker has to deliver again what it holds
 _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next attempt comes soon
 _STANDBY_S = 15.0  # how often a server whose name another one has looks whether that is still so
+_LOOKUP_S = 60.0  # to find the broker's address: a resolver asks each of its servers, and asks again
 _STOP_S = 2.0
 
 
@@ -65,14 +67,16 @@ class Handlers:
 class Connection:
     """Everything that is received goes through `ledger`; what is received twice is told apart there."""
 
-    def __init__(self, settings: Mqtt, session: Session, error_topic: str, ledger: Ledger, handlers: Handlers) -> None:
+    def __init__(
+        self, name: str, settings: Mqtt, session: Session, error_topic: str, ledger: Ledger, handlers: Handlers
+    ) -> None:
         self._settings = settings
         self._session = session
         self._error_topic = error_topic
         self._ledger = ledger
         self._handlers = handlers
         self._v5 = settings.protocol == "5"
-        self._plain = self._properties()
+        self._plain = self._properties(None)
         self._sending = threading.RLock()
         self._up = False
         self._up_since_s = 0.0
@@ -87,21 +91,20 @@ class Connection:
         self._stopping = threading.Event()
         self._paused = False
         self._starved = False
-        self._connecting = True
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._said = ""
         self._reason = ""
         self._rival = ""
-        self._beat_s = time.monotonic()
+        self._pulse = Pulse(name)
         self.attempted = threading.Event()
         self.connects = 0
         self._client = make_client(settings, session)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
-        self._client.on_publish = self._on_publish
+        self._client.on_received = self._on_received
+        self._client.on_confirmed = self._on_confirmed
         # With this set paho only queues; what writes is `_flush` and the network thread, both under `_sending`.
         self._client.on_socket_register_write = lambda *_: None
         self._thread = threading.Thread(target=self._run, name=f"network-{session.client_id}", daemon=True)
@@ -116,9 +119,9 @@ class Connection:
         """Answers that were lost while the broker was away."""
         return self._outbox.dropped
 
-    def silent_s(self) -> float:
-        """Seconds since the network thread last showed life; trying to connect is a sign of it."""
-        return 0.0 if self._connecting else time.monotonic() - self._beat_s
+    def stuck(self, within_s: float) -> bool:
+        """Whether the network thread has died, or shown no life within this time or the longest connecting takes."""
+        return self._pulse.late(within_s) or not (self._thread.is_alive() or self._stopping.is_set())
 
     def start(self) -> None:
         """Start connecting; never fails because the broker is away."""
@@ -222,10 +225,10 @@ class Connection:
                 self._send(request)
             self._flush()
 
-    def _properties(self, correlation: bytes | None = None) -> Properties | None:
+    def _properties(self, correlation: bytes | None) -> Properties | None:
         if not self._v5:
             return None
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties = Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = "application/json"
         if correlation is not None:
             properties.CorrelationData = correlation
@@ -236,13 +239,21 @@ class Connection:
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._stopping.is_set():
+            self._pulse.beat()
+            self._pulse.allow(self._settings.connect_timeout_s + _LOOKUP_S)
             if self._stands_by():
-                self._stopping.wait(_STANDBY_S)
+                self._pause(_STANDBY_S)
                 continue
             self._attempt()
             lasted_s = self._went_down()
             pause_s = _FIRST_PAUSE_S if lasted_s > _STABLE_S else min(pause_s * 2, self._settings.reconnect_max_s)
-            self._stopping.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (so that forty Pis don't come at once)
+            self._pause(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (so that forty Pis don't come at once)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and go on showing life; a stop ends it."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0 and not self._stopping.wait(min(left_s, _TICK_S)):
+            self._pulse.beat()
 
     def _stands_by(self) -> bool:
         """Whether another server has taken our place, so that connecting would only throw it out."""
@@ -257,7 +268,6 @@ class Connection:
         """Connect once and serve until the connection ends, or say why not."""
         try:
             self._client.reconnect()
-            self._connecting = False
             self._serve()
         except (OSError, ValueError) as error:
             self._failed(str(error))
@@ -265,7 +275,6 @@ class Connection:
             logger.exception("network_fault", client_id=self._session.client_id)
             self._failed(str(error))
         finally:
-            self._connecting = True
             self.attempted.set()
 
     def _serve(self) -> None:
@@ -274,29 +283,32 @@ class Connection:
         while (sock := self._client.socket()) is not None:
             if self._stopping.is_set() and not self._client.want_write():
                 return
-            now_s = self._beat_s = time.monotonic()
+            self._pulse.beat()
+            now_s = time.monotonic()
             if now_s >= next_tick_s:
                 next_tick_s = now_s + _TICK_S
                 self._client.loop_misc()
                 self._send_kept()
             # Not while the broker's word is awaited: that it took us, or that it took our answers.
             self._starved = self._up and self._has_window() and self._ledger.overfull()
-            reading = [self._wake_read] if self._paused or self._starved else [self._wake_read, sock]
+            takes = not (self._paused or self._starved)
+            reading = [self._wake_read, sock] if takes else [self._wake_read]
             writing = [sock] if self._client.want_write() else []
-            readable, writable, _ = select.select(reading, writing, [], min(_TICK_S, next_tick_s - now_s))
+            # What was read from the socket already, or stands in TLS, select can't see.
+            there = takes and getattr(sock, "pending", int)() > 0
+            wait_s = 0.0 if there else min(_TICK_S, next_tick_s - now_s)
+            readable, writable, _ = select.select(reading, writing, [], wait_s)
             if self._wake_read in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._wake_read.recv(4096)
-            if sock in readable:
-                self._read(sock)
+            if there or sock in readable:
+                self._read()
             if writable:
                 with self._sending:
                     self._client.loop_write()
 
-    def _read(self, sock: Any) -> None:
+    def _read(self) -> None:
         self._client.loop_read(_READ_AT_ONCE)
-        while getattr(sock, "pending", int)() and self._client.socket() is sock:  # TLS may hold what select can't see
-            self._client.loop_read()
         while self._later:
             self._later.popleft()()
         if self._outbox:
@@ -357,11 +369,11 @@ class Connection:
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._reason = str(reason)
 
-    def _on_publish(self, *_: Any) -> None:
+    def _on_confirmed(self) -> None:
         # Several threads come here without a common lock; a count never loses a step as `+= 1` would.
         self._confirmed = next(self._confirming)
 
-    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+    def _on_received(self, message: Received) -> None:
         try:
             request = self._request(message)
             admission, held = self._ledger.admit(request)
@@ -387,16 +399,15 @@ class Connection:
                 self._publish_answer(request, answer)
                 self._flush()
 
-    def _request(self, message: MQTTMessage) -> Request:
+    def _request(self, message: Received) -> Request:
         properties, now_s = message.properties, time.monotonic()
-        payload = bytes(message.payload)
         correlation = getattr(properties, "CorrelationData", None)
         expiry_s = getattr(properties, "MessageExpiryInterval", None)
         return Request(
             topic=message.topic,
-            payload=payload,
-            qos=min(message.qos, 1),
-            mid=message.mid if message.qos else 0,
+            payload=message.payload,
+            qos=message.qos,
+            mid=message.mid,
             dup=message.dup,
             retain=message.retain,
             epoch=self._epoch,
@@ -404,5 +415,5 @@ class Connection:
             expires_s=None if expiry_s is None else now_s + expiry_s,
             response_topic=getattr(properties, "ResponseTopic", ""),
             correlation=correlation,
-            digest=digest_of(message.topic, payload, correlation) if message.qos else 0,
+            digest=digest_of(message.topic, message.payload, correlation) if message.qos else 0,
         )

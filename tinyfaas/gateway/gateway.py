@@ -5,7 +5,9 @@ A flood of invocations fills only its own connection, so `list` and `status` are
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import queue
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +33,7 @@ class Gateway:
         self._ledger = ledger
         self._presence = Presence(config.mqtt, topics.node(config.node.name), keys)
         self._announced: tuple[int, bool] | None = None
-        self.changed = threading.Event()
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def open(
         self,
@@ -45,6 +47,7 @@ class Gateway:
         overloaded = Overloaded("the server holds as many requests as it may")
         window = min(65_535, self._config.queue.max_requests)
         self.invocations = self._connection(
+            "invocations",
             Session(client_id, (f"{self._topics.invoke_prefix}#",), receive_maximum=window),
             self._ledger,
             invoke,
@@ -53,6 +56,7 @@ class Gateway:
         )
         will = (self._presence.topic, self._presence.payload("offline"))
         self.administration = self._connection(
+            "administration",
             Session(f"{client_id}-admin", (f"{self._topics.admin_prefix}#",), will=will, receive_maximum=100),
             Ledger(_ADMIN_BOUNDS),
             command,
@@ -62,14 +66,15 @@ class Gateway:
 
     def _connection(
         self,
+        name: str,
         session: Session,
         ledger: Ledger,
         accept: Callable[[Request], None],
         refuse: Callable[[Request], Answer],
         recall: Callable[[Request], Answer | None],
     ) -> Connection:
-        handlers = Handlers(accept, refuse, recall, self.changed.set, self._presence.other_instance)
-        return Connection(self._config.mqtt, session, self._topics.error, ledger, handlers)
+        handlers = Handlers(accept, refuse, recall, self.wake, self._presence.other_instance)
+        return Connection(name, self._config.mqtt, session, self._topics.error, ledger, handlers)
 
     def start(self) -> None:
         """Start connecting both."""
@@ -78,8 +83,9 @@ class Gateway:
 
     def wait_attempted(self, timeout_s: float) -> None:
         """Wait until each has connected or failed to once."""
-        self.invocations.attempted.wait(timeout_s)
-        self.administration.attempted.wait(timeout_s)
+        deadline_s = time.monotonic() + timeout_s
+        for connection in (self.invocations, self.administration):
+            connection.attempted.wait(max(0.0, deadline_s - time.monotonic()))
 
     @property
     def up(self) -> bool:
@@ -94,10 +100,19 @@ class Gateway:
         """Answer an administrative command on the connection it came by."""
         self.administration.reply(request, answer)
 
-    def late(self, within_s: float) -> list[str]:
-        """Connections whose thread has shown no life within this time."""
+    def stuck(self, within_s: float) -> list[str]:
+        """Connections whose thread has died, or has shown no life within this time."""
         named = {"invocations": self.invocations, "administration": self.administration}
-        return [name for name, connection in named.items() if connection.silent_s() > within_s]
+        return [name for name, connection in named.items() if connection.stuck(within_s)]
+
+    def wait_changed(self, timeout_s: float) -> None:
+        """Wait until a connection has come up or gone down, or somebody wakes whoever waits here."""
+        with contextlib.suppress(queue.Empty):
+            self._woken.get(timeout=timeout_s)
+
+    def wake(self) -> None:
+        """Wake who waits for a change. A signal handler may call this; an `Event`'s lock could be its own thread's."""
+        self._woken.put(None)
 
     def announce(self) -> None:
         """Publish the presence if it is not what was published on this connection."""

@@ -8,10 +8,10 @@ import secrets
 import threading
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client
 
 from tinyfaas.config import Mqtt
-from tinyfaas.gateway.client import Session, make_client
+from tinyfaas.gateway.client import Received, Session, make_client
 from tinyfaas.protocol import encode
 
 _ANSWER_S = 2.0
@@ -38,7 +38,7 @@ class Presence:
         heard = threading.Event()
         said: dict[str, Any] = {}
 
-        def listen(_client: Client, _data: Any, message: MQTTMessage) -> None:
+        def listen(message: Received) -> None:
             with contextlib.suppress(ValueError, TypeError):
                 said.update(json.loads(message.payload))
             heard.set()
@@ -55,7 +55,7 @@ class Presence:
         client.on_connect = subscribe
         client.on_subscribe = ask_next
         client.on_unsubscribe = lambda *_: heard.set()
-        client.on_message = listen
+        client.on_received = listen
         try:
             client.reconnect()
         except OSError:

@@ -1,0 +1,63 @@
+"""A socket with room on both sides: paho reads a packet in three bites and writes each by itself.
+
+Each of those would be a system call, and each lets another thread have the interpreter; both cost more than the packet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from typing import Any
+
+_READ_BYTES = 65_536
+
+
+class Stream:
+    """Stands for a connected socket in paho's hands; whoever had something written must `flush`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._read = b""
+        self._at = 0
+        self._unsent = bytearray()
+
+    def recv(self, count: int) -> bytes:
+        """As a socket's, from what was read before as long as there is any."""
+        if self._at == len(self._read):
+            self._read, self._at = self._socket.recv(_READ_BYTES), 0
+        begin = self._at
+        self._at = min(begin + count, len(self._read))
+        return self._read[begin : self._at]
+
+    def send(self, data: bytes | bytearray) -> int:
+        """Take all of it."""
+        self._unsent += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Write what was sent, as far as the socket takes it now. Raises `OSError` when the connection is lost."""
+        while self._unsent:
+            try:
+                written = self._socket.send(self._unsent)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            del self._unsent[:written]
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._unsent)
+
+    def pending(self) -> int:
+        """Bytes that were read and that select can't see."""
+        return len(self._read) - self._at + getattr(self._socket, "pending", int)()
+
+    def close(self) -> None:
+        """Close, after a last attempt to write."""
+        with contextlib.suppress(OSError):
+            self.flush()
+        self._socket.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
