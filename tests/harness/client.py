@@ -57,8 +57,9 @@ class Client:
     """
 
     def __init__(
-        self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#"), lasting: bool = False
-    ) -> None:
+        self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#"), lasting: bool = False,
+        account: tuple[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.seen: list[Message] = []
         self.confirmed: set[int] = set()
         self._v5 = v5
@@ -71,6 +72,8 @@ class Client:
             clean_session=None if v5 else not lasting,
             protocol=MQTTv5 if v5 else MQTTv311,
         )
+        if account:
+            self._paho.username_pw_set(*account)
         self._paho.max_inflight_messages = 65_535
         self._paho.reconnect_delay_set(1, 1)
         self._paho.on_socket_open = _without_delay
