@@ -52,7 +52,8 @@ _SECRET = "what-nobody-else-may-read"
 
 
 def test_functions_run_in_bubblewrap(appliance: Appliance) -> None:
-    assert json.loads(appliance.cli("status", "--json"))["limits"]["sandbox"] == "bubblewrap"
+    limits = json.loads(appliance.cli("status", "--json"))["limits"]
+    assert (limits["sandbox"], limits["seccomp"]) == ("bubblewrap", "on"), limits
 
 
 def test_a_function_finds_no_password_of_the_broker(appliance: Appliance) -> None:

@@ -50,7 +50,7 @@ def _build(folder: Path) -> None:
                 shutil.copytree(CHECKOUT / name, copy / name, ignore=_BALLAST)
             else:
                 shutil.copy2(CHECKOUT / name, copy)
-        _pip("wheel", "--use-pep517", "--wheel-dir", made, copy)
+        _pip("wheel", "--use-pep517", "--wheel-dir", made, f"{copy}[seccomp]")
         for python in SUITES.values():
             platforms = [f"--platform={kind}_{platform.machine()}" for kind in _PLATFORMS]
             fetch = ("--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *platforms)
