@@ -167,23 +167,24 @@ def test_a_process_brings_itself_in_by_a_descriptor(unit: Unit, delegation: Dele
     eventually(lambda: pids_of(unit.path / "worker-1") == [process.pid], "the process to be in")
 
 
-def test_a_process_can_be_born_in_a_group(unit: Unit, group: Group) -> None:
+@pytest.mark.parametrize("call", [435, 9999], ids=["clone3", "refused"])
+def test_the_fork_server_forks_into_a_group(unit: Unit, group: Group, call: int) -> None:
     fd = group.folder_fd()
     assert not os.get_inheritable(fd)
-    # See clone(2): flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, …_size, cgroup
     script = f"""if True:
-        import array, ctypes, signal, time
-        arguments = array.array("Q", [0x2_0000_0000, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, {fd}])
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syscall(435, ctypes.c_void_p(arguments.buffer_info()[0]), ctypes.c_size_t(88)) < 0:
-            raise OSError(ctypes.get_errno(), "clone3")
+        import os, time
+        from tinyfaas.child import faascell
+        faascell._CLONE3 = {call}
+        if faascell.fork_into({fd}) == 0:
+            if os.fork() == 0:
+                time.sleep(600)
         time.sleep(600)
     """
     process = subprocess.Popen([sys.executable, "-c", script], pass_fds=[fd])
     os.close(fd)
     unit.processes.append(process)
 
-    eventually(lambda: pids_of(unit.path / "worker-1") or process.poll(), "the child to be in")
+    eventually(lambda: process.poll() or len(pids_of(unit.path / "worker-1")) == 2, "child and grandchild to be in")
     assert process.pid not in pids_of(unit.path / "worker-1")
 
 
