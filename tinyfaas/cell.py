@@ -173,7 +173,7 @@ class Cell:
             fds["n" if spec.limits.network else "N"] = box.pidfd
         try:
             if group is not None:
-                fds["g"] = group.procs_fd()
+                fds["g"] = group.folder_fd()
             self.pid = forks.fork(fds)
         except OSError:
             ours.close()

@@ -151,9 +151,9 @@ class Group:
                 self._signal_each()
 
     def remove(self) -> None:
-        """Kill all that is in it, wait for the end of that and remove it. If that takes too long, the log says so."""
-        self.kill()
+        """Kill all that is in it, wait for the end of that and remove it. Where it can't be, the log says so."""
         try:
+            self.kill()
             self._wait_empty()
             for folder in _bottom_up(self._path):
                 folder.rmdir()
@@ -248,9 +248,8 @@ def _delegated(own: Path) -> Path:
     for needed in (group, group / "cgroup.procs", group / "cgroup.subtree_control"):
         if not os.access(needed, os.W_OK):
             raise _NotDelegated(f"{group} is not delegated to this service (Delegate=yes in its unit)")
-    forebears = _line_of(os.getpid()) if marked else [os.getpid()]
-    for pid in _processes(own):
-        if pid not in forebears and os.getpid() not in _line_of(pid):
+    if not marked or own != group:  # else systemd made it for this service, with all that is in it
+        for pid in _strangers(own, _line_of(os.getpid()) if marked else [os.getpid()]):
             raise _NotDelegated(f"{group} is shared with processes that are not ours, such as {pid}")
     return group
 
@@ -262,15 +261,23 @@ def _has_mark(group: Path, name: str) -> bool:
         return False
 
 
+def _strangers(group: Path, forebears: list[int]) -> Iterator[int]:
+    """Its processes that are neither ours nor what we come from. What ends while it is looked at is none."""
+    for pid in _processes(group):
+        if pid not in forebears and (line := _line_of(pid)) and os.getpid() not in line:
+            yield pid
+
+
 def _line_of(pid: int) -> list[int]:
-    """A process and those it comes from."""
-    line = []
+    """A process and those it comes from; nothing for one that has ended."""
+    line: list[int] = []
     while pid > 0:
-        line.append(pid)
         try:
-            pid = int(_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[1])
+            parent = int(_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[1])
         except OSError:
             break
+        line.append(pid)
+        pid = parent
     return line
 
 

@@ -102,8 +102,8 @@ class Daemon:
         self._history = History(config.data_dir / "logs.json", config.history)
         self._ledger = Ledger(config.queue, self._history, config.data_dir / "answers")
         self._registry = Registry(config.data_dir / "functions.json", config.functions_dir, config.limits)
+        self._delegation = Delegation()  # while there is no other process of ours
         self._sandbox = Sandbox(config.sandbox.mode, seccomp=config.sandbox.seccomp)
-        self._delegation = Delegation()
         self._forks = ForkServer()
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
         self._cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -8,13 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.harness.account import unprivileged
 from tests.harness.bench import Grounds
+from tests.harness.unit import Unit, new_unit, pids_of
 from tests.harness.waiting import eventually
 from tinyfaas import cgroups
 from tinyfaas.cgroups import Delegation, Group
@@ -23,65 +22,14 @@ from tinyfaas.model import Limits
 LIMITS = Limits(memory_mb=32, max_processes=8, cpu_percent=50)
 MARK = "user.delegate"
 NOBODY_ELSE = 64_999
-_numbers = itertools.count(1)
-
-
-@dataclass
-class Unit:
-    """A control group as systemd makes it for a unit, with a process that stands for the server."""
-
-    mount: Path
-    path: Path
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def start(self, *command: str, group: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a program in a group; without one, in the unit's own."""
-        procs = (group or self.path) / "cgroup.procs"
-        shell = ["/bin/sh", "-c", f'echo 0 >"{procs}" && exec "$@"', "sh", *command]
-        process = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.processes.append(process)
-        return process
-
-    def started(self, *command: str, group: Path | None = None) -> int:
-        """Start a program and wait until it is in the group; returns its process id."""
-        process = self.start(*command, group=group)
-        eventually(lambda: process.pid in pids_of(group or self.path), f"{command[0]} to be in its group")
-        return process.pid
-
-    def delegation(self) -> Delegation:
-        """What the process that stands for the server finds."""
-        return Delegation(self.mount, Path(f"/proc/{self.server}/cgroup"))
-
-    @property
-    def server(self) -> int:
-        return self.processes[0].pid
-
-    def clear(self) -> None:
-        """End everything."""
-        Group(self.path).remove()
-        for process in self.processes:
-            process.kill()
-            process.communicate()
 
 
 @pytest.fixture
 def bare_unit() -> Iterator[Unit]:
-    """A unit without Delegate=."""
-    if os.geteuid() != 0:
-        pytest.skip("only root makes control groups")
-    lines = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    mount = next((Path(where) for _, where, kind, *_ in lines if kind == "cgroup2"), None)
-    if mount is None:
-        pytest.skip("no control groups v2 are mounted here")
-    path = mount / f"tinyfaas-test-{os.getpid()}-{next(_numbers)}"
-    try:
-        path.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error}")
-    unit = Unit(mount, path)
-    unit.started("sleep", "600")
-    yield unit
-    unit.clear()
+    """A unit without Delegate=, with a process that stands for the server."""
+    with new_unit() as unit:
+        unit.started("sleep", "600")
+        yield unit
 
 
 @pytest.fixture
@@ -103,8 +51,10 @@ def group(delegation: Delegation) -> Group:
     return delegation.group(LIMITS)
 
 
-def pids_of(group: Path) -> list[int]:
-    return [int(pid) for pid in (group / "cgroup.procs").read_text(encoding="ascii").split()]
+def orphan_in(unit: Unit, group: Path) -> int:
+    """A process that is nobody's child any more."""
+    launcher = unit.start("/bin/sh", "-c", "sleep 600 >/dev/null & echo $!", group=group)
+    return int(launcher.communicate()[0])
 
 
 def need(delegation: Delegation, controller: str) -> None:
@@ -180,15 +130,18 @@ def test_the_root_of_the_hierarchy_is_never_divided(unit: Unit) -> None:
     assert "root of the control groups" in Delegation(unit.mount, Path(f"/proc/{pid}/cgroup")).missing
 
 
-def test_a_group_with_processes_of_others_is_left_alone(unit: Unit) -> None:
-    launcher = unit.start("/bin/sh", "-c", "sleep 600 >/dev/null & echo $!")
-    stranger = int(launcher.communicate()[0])
+def test_what_the_unit_has_left_without_a_parent_moves_along(unit: Unit) -> None:
+    orphan = orphan_in(unit, unit.path)
 
-    try:
-        assert f"not ours, such as {stranger}" in unit.delegation().missing
-        assert set(pids_of(unit.path)) == {unit.server, stranger}
-    finally:
-        os.kill(stranger, signal.SIGKILL)
+    assert unit.delegation().missing == ""
+    assert set(pids_of(unit.path / "server")) == {unit.server, orphan}
+
+
+def test_the_leaf_of_another_server_is_left_alone(unit: Unit) -> None:
+    unit.delegation()
+    stranger = orphan_in(unit, unit.path / "server")
+
+    assert f"not ours, such as {stranger}" in unit.delegation().missing
 
 
 def test_without_control_groups_the_reason_is_said(tmp_path: Path) -> None:
@@ -214,23 +167,24 @@ def test_a_process_brings_itself_in_by_a_descriptor(unit: Unit, delegation: Dele
     eventually(lambda: pids_of(unit.path / "worker-1") == [process.pid], "the process to be in")
 
 
-def test_a_process_can_be_born_in_a_group(unit: Unit, group: Group) -> None:
+@pytest.mark.parametrize("call", [435, 9999], ids=["clone3", "refused"])
+def test_the_fork_server_forks_into_a_group(unit: Unit, group: Group, call: int) -> None:
     fd = group.folder_fd()
     assert not os.get_inheritable(fd)
-    # See clone(2): flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, …_size, cgroup
     script = f"""if True:
-        import array, ctypes, signal, time
-        arguments = array.array("Q", [0x2_0000_0000, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, {fd}])
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syscall(435, ctypes.c_void_p(arguments.buffer_info()[0]), ctypes.c_size_t(88)) < 0:
-            raise OSError(ctypes.get_errno(), "clone3")
+        import os, time
+        from tinyfaas.child import faascell
+        faascell._CLONE3 = {call}
+        if faascell.fork_into({fd}) == 0:
+            if os.fork() == 0:
+                time.sleep(600)
         time.sleep(600)
     """
     process = subprocess.Popen([sys.executable, "-c", script], pass_fds=[fd])
     os.close(fd)
     unit.processes.append(process)
 
-    eventually(lambda: pids_of(unit.path / "worker-1") or process.poll(), "the child to be in")
+    eventually(lambda: process.poll() or len(pids_of(unit.path / "worker-1")) == 2, "child and grandchild to be in")
     assert process.pid not in pids_of(unit.path / "worker-1")
 
 

@@ -1,9 +1,9 @@
 """The fork server: an interpreter that has the standard modules loaded, and forks a worker whenever it is asked.
 
-It knows nothing of any function: it is handed descriptors (c: the channel; o, e: stdout and stderr; g: the control
-group to be in; n: a process in whose namespaces to be, N: in whose network too). What a worker is to be, its secrets
-above all, the worker alone reads from its own channel. Otherwise what one function was told would stand in the memory
-of the next.
+It knows nothing of any function: it is handed descriptors (c: the channel; o, e: stdout and stderr; g: the folder of
+the control group to be in; n: a process in whose namespaces to be, N: in whose network too). What a worker is to be,
+its secrets above all, the worker alone reads from its own channel. Otherwise what one function was told would stand in
+the memory of the next.
 
 Started as `python -I -S <this folder> FD`. A request on that socket names the descriptors that come with it, a letter
 each; the answer is the worker's process id, or `!` and what went wrong. The worker's parent is then the server: the
@@ -57,7 +57,7 @@ def serve(control: socket.socket) -> NoReturn:
 def fork(fds: dict[str, int]) -> bytes:
     """Fork a worker by way of a process that enters the cell and ends; returns what the server is told."""
     ours, theirs = os.pipe()
-    between = os.fork()
+    between = faascell.fork_into(fds.get("g"))
     if between == 0:
         step_between(fds, theirs)
     os.close(theirs)
@@ -70,7 +70,7 @@ def fork(fds: dict[str, int]) -> bytes:
 def step_between(fds: dict[str, int], tell: int) -> NoReturn:
     """Enter the cell, fork the worker there, tell its process id, and end."""
     try:
-        faascell.enter(fds.get("g"), fds.get("n", fds.get("N")), network="N" in fds)
+        faascell.enter(fds.get("n", fds.get("N")), network="N" in fds)
         worker = os.fork()
     except OSError as error:
         os.write(tell, f"!{error.strerror}".encode())
