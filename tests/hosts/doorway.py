@@ -37,7 +37,7 @@ class Doorway:
 class _Passage(BaseHTTPRequestHandler):
     """One request: fetched, or for TLS carried to and fro."""
 
-    def do_GET(self) -> None:  # noqa: N802  (http.server's name)
+    def do_GET(self) -> None:
         to = urlsplit(self.path)
         where = http.client.HTTPConnection(to.hostname or "", to.port or 80, timeout=_PATIENCE_S)
         passed_on = {name: value for name, value in self.headers.items() if name.lower() not in _OF_ONE_HOP}
@@ -53,7 +53,7 @@ class _Passage(BaseHTTPRequestHandler):
             self.wfile.write(block)
         where.close()
 
-    def do_CONNECT(self) -> None:  # noqa: N802
+    def do_CONNECT(self) -> None:
         host, _, port = self.path.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=_PATIENCE_S) as far:
             self.send_response_only(200)
