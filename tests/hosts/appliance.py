@@ -22,6 +22,7 @@ FUNCTIONS = "/var/lib/tinyfaas/functions"
 TREE = "/root/tinyfaas"
 UNIT = "tinyfaas.service"
 WHEELS = "/root/wheels"
+_PLAY_S = 900.0  # a minute, and more on a machine that has other things to do
 _BROKER = "/etc/mosquitto/conf.d/tinyfaas.conf"
 _DROP_IN = "/run/systemd/system/tinyfaas.service.d/test.conf"
 _UNPACKED = ("LICENSE", "README.md", "deploy", "functions", "pyproject.toml", "scripts", "tinyfaas")
@@ -163,7 +164,7 @@ class Appliance:
             yield made
 
     def _script(self, name: str, *arguments: str) -> str:
-        done = self.host.run(f"{TREE}/scripts/{name}", "--wheels", WHEELS, *arguments, timeout_s=300.0)
+        done = self.host.run(f"{TREE}/scripts/{name}", "--wheels", WHEELS, *arguments, timeout_s=_PLAY_S)
         return done.stdout + done.stderr
 
     def runs(self, function: str) -> Counter[int]:

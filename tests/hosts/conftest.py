@@ -11,7 +11,7 @@ from tests.hosts.fleet import Fleet, missing
 from tests.hosts.grown import control, grown, hosts  # noqa: F401  (fixtures)
 from tests.hosts.image import SUITES
 
-_PATIENCE_S = 600  # the first run on a machine builds images
+_PATIENCE_S = 1200  # the first run on a machine builds images, and Ansible takes its time on a busy one
 _appliances = pytest.StashKey[Appliance]()
 
 

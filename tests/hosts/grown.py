@@ -15,13 +15,18 @@ from tests.hosts.wheels import wheels
 
 AT_ONCE = ("--extra-vars", "tinyfaas_serial=100%")  # not batch by batch: quicker where nothing serves yet
 
+CMDLINE = "/boot/firmware/cmdline.txt"  # of Raspberry Pi OS
+
 
 @pytest.fixture(scope="session")
 def hosts(fleet: Fleet) -> list[Host]:
     """A freshly flashed host of each suite."""
     if why := ansible.missing():
         pytest.skip(why)
-    return [host for suite in SUITES for host in fleet.boot(suite)]
+    hosts = [host for suite in SUITES for host in fleet.boot(suite)]
+    for host in hosts:
+        host.write(CMDLINE, "console=serial0,115200 root=PARTUUID=0-02 rootwait\n")
+    return hosts
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.hosts.appliance import Appliance
 from tests.hosts.control import Control
-from tests.hosts.grown import AT_ONCE
+from tests.hosts.grown import AT_ONCE, CMDLINE
 from tests.hosts.host import Host
 
 
@@ -32,6 +32,14 @@ def test_every_host_answers_after_one_command(grown: Control) -> None:
         assert Appliance(host).invoke("hello", "garden") == {"message": "Hello, garden!"}
         said = host.run("runuser", "--login", "pi", "--command", "sudo tinyfaas invoke hello").stdout
         assert json.loads(said) == {"message": "Hello, world!"}
+
+
+def test_the_kernel_is_asked_for_the_memory_cgroup_where_it_is_off(grown: Control) -> None:
+    for host in grown.hosts:
+        on = "memory" in host.sh("cat /sys/fs/cgroup/cgroup.controllers").split()
+        assert host.run("cat", CMDLINE).stdout == (
+            f"console=serial0,115200 root=PARTUUID=0-02 rootwait{'' if on else ' cgroup_enable=memory'}\n"
+        )
 
 
 def test_a_second_run_changes_nothing(grown: Control) -> None:
