@@ -23,7 +23,7 @@ from tinyfaas.cli.doctor.checks import CHECKS as DOCTORS_CHECKS
 from tinyfaas.fields import allowed, fields_of, type_of
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("*.md", "data/*.md", "docs/*.md", "functions/**/*.md")
+PAGES = ("*.md", "data/*.md", "deploy/**/*.md", "docs/*.md", "functions/**/*.md")
 INVARIANTS = Path("docs/architecture.md")
 
 _PART = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)

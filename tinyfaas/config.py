@@ -248,7 +248,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     Raises `ConfigError` with one line that names key, source, and what is allowed.
     """
     file = path or DEFAULT_FILE
-    tables = _read(file, must_exist=path is not None)
+    return assemble(_read(file, must_exist=path is not None), str(file), environ)
+
+
+def assemble(tables: Mapping[str, Any], file: str, environ: Mapping[str, str]) -> Config:
+    """A `Config` from what a file holds, which errors call `file`, and the variables. Raises `ConfigError`."""
     origins: dict[str, str] = {}
     values = _from_file(tables, file, origins)
     _override(values, environ, origins)
@@ -301,7 +305,7 @@ def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:
         raise ConfigError(f"{file}: {error}") from None
 
 
-def _from_file(tables: Mapping[str, Any], file: Path, origins: dict[str, str]) -> dict[str, dict[str, object]]:
+def _from_file(tables: Mapping[str, Any], file: str, origins: dict[str, str]) -> dict[str, dict[str, object]]:
     top = {name: type_of(Config, name) for section, name, _, _ in settings() if not section}
     values: dict[str, dict[str, object]] = {section: {} for section in ("", *SECTIONS)}
     for written, value in tables.items():
@@ -313,13 +317,13 @@ def _from_file(tables: Mapping[str, Any], file: Path, origins: dict[str, str]) -
                 if name not in known:
                     raise ConfigError(f"{where}: no such setting; [{key}] has: {', '.join(known)}")
                 values[key][name] = checked(type_of(SECTIONS[key], name), known[name], inner, where)
-                origins[f"{key}.{name}"] = str(file)
+                origins[f"{key}.{name}"] = file
         elif key == "node":  # `node = "pi-01"` is what one would write
             values["node"]["name"] = checked(str, fields_of(Node)["name"], value, f"{file}: node")
-            origins["node.name"] = str(file)
+            origins["node.name"] = file
         elif key in top:
             values[""][key] = checked(top[key], fields_of(Config)[key], value, f"{file}: {key}")
-            origins[key] = str(file)
+            origins[key] = file
         elif key in SECTIONS:
             raise ConfigError(f"{file}: {key}: is a table, written [{key}]")
         else:

@@ -9,13 +9,12 @@ import secrets
 import signal
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tinyfaas import config as configuration
-from tinyfaas import family, files, log, output, pulse
+from tinyfaas import family, files, heap, log, output, pulse
 from tinyfaas.admin import Admin
 from tinyfaas.cell import Cells
 from tinyfaas.cgroups import Delegation
@@ -87,10 +86,11 @@ class Daemon:
         pulse.honour_freezes(os.environ.get("TINYFAAS_DEBUG_FREEZE", ""))
         self._pulse = Pulse("main")
         self._stuck: list[str] = []
+        heap.share()
         self._said_stuck_s = 0.0
         self._notifier = Notifier()
         self._notifier.starting("starting", _STEP_S)
-        version = metadata.version("tinyfaas")
+        version = _installed_version()
         for folder in (config.data_dir, config.functions_dir, config.data_dir / "answers"):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = files.lock(config.data_dir / "lock")
@@ -171,6 +171,8 @@ class Daemon:
         self._admin.start()
         self._gateway.start()
         self._gateway.wait_attempted(min(_FIRST_ATTEMPT_S, self._config.mqtt.connect_timeout_s))
+        gc.collect()
+        heap.trim()
         gc.freeze()  # what was made so far stays: no collection need look at it again
         self._notifier.ready(self._line())
         logger.info("ready", functions=len(self._registry), connected=self._gateway.up)
@@ -296,3 +298,9 @@ class Daemon:
     def _asked_to_reload(self, _number: int, _frame: FrameType | None) -> Any:
         self._reload = True
         self._gateway.wake()
+
+
+def _installed_version() -> str:
+    """What the installation is called. importlib.metadata would say so too, and keep a megabyte for it."""
+    found = (entry.name for folder in sys.path for entry in Path(folder).glob("tinyfaas-*.dist-info"))
+    return next(found, "tinyfaas-unknown").removesuffix(".dist-info").partition("-")[2]

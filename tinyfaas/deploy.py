@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from tinyfaas.errors import BadRequest, ConfigError, NotFound
 from tinyfaas.files import remove, sync_directory, write_atomically
 from tinyfaas.model import Version
 from tinyfaas.pool import Pool
-from tinyfaas.protocol import Upload, encode, iso_time
+from tinyfaas.protocol import Upload, iso_time, upload_digest
 from tinyfaas.registry import Record, Registry
 from tinyfaas.signing import Signers
 
@@ -109,7 +108,7 @@ class Deployer:
         write_atomically(code_dir / "requirements.txt", upload.requirements)
         sync_directory(code_dir.parent)
         environment = self._environments.prepare(self._registry.home(name), code_dir / "requirements.txt", report)
-        digest = hashlib.sha256(b"\0".join((upload.code, upload.requirements, encode(upload.config)))).hexdigest()
+        digest = upload_digest(upload.code, upload.requirements, upload.config)
         return Version(number, iso_time(time.time()), digest, environment, upload.config)
 
     def _switch(self, name: str, changed: Record) -> None:

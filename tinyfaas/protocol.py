@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 import time
@@ -273,6 +274,11 @@ def utc_time(text: str) -> str:
     except OverflowError:
         raise ValueError(f"{text} is beyond all calendars") from None
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+def upload_digest(code: bytes, requirements: bytes, config: Mapping[str, Any]) -> str:
+    """What `info` tells of a version's upload: the same for the same files and settings."""
+    return hashlib.sha256(b"\0".join((code, requirements, encode(config)))).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

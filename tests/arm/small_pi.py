@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,12 @@ mount --bind /dev "$2/root/dev"
 mount -t proc proc "$2/root/proc"
 cp --dereference /etc/resolv.conf "$2/root/etc/resolv.conf"
 cd "$2/root"
-account=$3
-shift 3
-exec setpriv --pdeathsig KILL chroot --userspec="$account" . "$@"
+account=$3 python=$4 catch=$5
+shift 5
+exec "$python" -c "$catch" chroot --userspec="$account" . "$@"
 """
+# qemu-user lets no program be the one that orphans below it go to, as the server must be; the property survives exec.
+_CATCH = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 class SmallPi:
@@ -40,7 +43,7 @@ class SmallPi:
     def command(self, *words: str, account: str = "root") -> Sequence[str | Path]:
         """The command that runs another one inside, as root or as somebody else."""
         enter = ["unshare", "--mount", "--propagation", "private", "bash", "-c", _ENTER, "enter"]
-        return [*enter, self._image, self._home, account, *words]
+        return [*enter, self._image, self._home, account, sys.executable, _CATCH, *words]
 
     def run(self, *words: str, account: str = "root", timeout_s: float = 600.0) -> str:
         """Run a command, which must succeed; returns what it said."""

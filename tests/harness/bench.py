@@ -100,7 +100,9 @@ class Bench:
         lasting: bool = False,
     ) -> Client:
         """A connected client."""
-        return self._kept.enter_context(Client(broker.port, v5=v5, topics=topics, lasting=lasting, login=broker.login))
+        return self._kept.enter_context(
+            Client(broker.port, v5=v5, topics=topics, lasting=lasting, account=broker.login)
+        )
 
     def clear(self) -> None:
         """Clients go first, then servers, then brokers: the reverse of how they were made."""

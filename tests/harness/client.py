@@ -58,7 +58,7 @@ class Client:
 
     def __init__(
         self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#"), lasting: bool = False,
-        login: tuple[str, str] | None = None,
+        account: tuple[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.seen: list[Message] = []
         self.confirmed: set[int] = set()
@@ -72,8 +72,8 @@ class Client:
             clean_session=None if v5 else not lasting,
             protocol=MQTTv5 if v5 else MQTTv311,
         )
-        if login is not None:
-            self._paho.username_pw_set(*login)
+        if account:
+            self._paho.username_pw_set(*account)
         self._paho.max_inflight_messages = 65_535
         self._paho.reconnect_delay_set(1, 1)
         self._paho.on_socket_open = _without_delay
@@ -244,7 +244,7 @@ def wait_presence(
     port: int, node: str, state: str, *, other_than: str = "", v5: bool = True, login: tuple[str, str] | None = None
 ) -> dict[str, Any]:
     """A node's retained presence, as soon as it says `state` and is not that of instance `other_than`."""
-    with Client(port, v5=v5, topics=(f"faas/node/{node}",), login=login) as client:
+    with Client(port, v5=v5, topics=(f"faas/node/{node}",), account=login) as client:
         return client.wait(
             lambda message: message.body.get("state") == state and message.body.get("instance") != other_than,
             f"{node} to be {state}",

@@ -71,6 +71,14 @@ def test_deploy_without_wait_leaves_the_build_to_the_server(tinyfaas: Tinyfaas, 
     assert "taken by" in ended.stdout
 
 
+def test_deploy_if_changed_uploads_a_folder_once(tinyfaas: Tinyfaas, deployed: str, folder: Path) -> None:
+    again = tinyfaas("deploy", str(folder), "--if-changed", "--wait")
+    assert again.stdout == f"{deployed}: version 1 is current, nothing has changed\n"
+    (folder / "function.toml").write_text("timeout_s = 2.5\n", encoding="utf-8")
+    assert "version 2 is ready" in tinyfaas("deploy", str(folder), "--if-changed", "--wait").stdout
+    assert "nothing has changed" in tinyfaas("deploy", str(folder), "--if-changed", "--wait").stdout
+
+
 def test_a_setting_that_can_not_be_used_is_reported_without_wait(tinyfaas: Tinyfaas, folder: Path) -> None:
     (folder / "function.toml").write_text('timeout_s = "long"\n', encoding="utf-8")
     ended = tinyfaas("deploy", str(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -60,7 +61,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("TINYFAAS_PROFILE", raising=False)
     for name in ("HOST", "PORT", "PROTOCOL", "USERNAME", "PASSWORD", "BASE_TOPIC"):
         monkeypatch.delenv(f"TINYFAAS_MQTT_{name}", raising=False)
 
@@ -246,6 +249,27 @@ def test_a_function_toml_that_can_not_be_sent_is_refused(
     assert capsys.readouterr().err.startswith(f"tinyfaas: {folder}/function.toml: ")
 
 
+@pytest.mark.parametrize(("version", "uploads"), [(2, 0), (1, 1)])
+def test_deploy_if_changed_uploads_what_the_current_version_is_not(
+    server: Server, folder: Path, capsys: pytest.CaptureFixture[str], version: int, uploads: int
+) -> None:
+    digest = hashlib.sha256(b"def main(): ...\n\0\0{}").hexdigest()
+    versions = [{"version": 1, "digest": "another"}, {"version": 2, "digest": digest}]
+    server.answers(status="ok", function="greet", version=version, versions=versions)
+    assert run(["deploy", str(folder), "--if-changed", "--wait"]) == Exit.OK
+    topics = [inquiry.topic for inquiry in server.asked]
+    assert topics == ["faas/admin/info/greet", *["faas/admin/upload/greet"] * uploads]
+    assert capsys.readouterr().out.endswith(
+        f"version {version} is {'ready' if uploads else 'current, nothing has changed'}\n"
+    )
+
+
+def test_deploy_if_changed_uploads_what_is_not_there(server: Server, folder: Path) -> None:
+    server.answers(status="error", code="not_found", error="no such function: greet")
+    assert run(["deploy", str(folder), "--if-changed", "--wait"]) == Exit.FAILED  # so ends the upload, too, here
+    assert [inquiry.topic for inquiry in server.asked] == ["faas/admin/info/greet", "faas/admin/upload/greet"]
+
+
 # --- which broker --------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +310,79 @@ def test_an_attempt_to_connect_takes_no_longer_than_the_timeout(server: Server) 
     server.answers(status="ok")
     run(["list", "--timeout", "2"])
     assert server.settings.connect_timeout_s == 2.0
+
+
+def profiles(tmp_path: Path, text: str) -> Path:
+    """The file of profiles, with this in it."""
+    file = tmp_path / "config/tinyfaas/cli.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+TWO = """
+[default]
+port = 1884
+username = "admin"
+password = "raspberry"
+
+[centre]
+host = "broker.example"
+base_topic = "fleet/pi-01/faas"
+tls = true
+"""
+
+
+def test_the_profile_called_default_is_used_where_nothing_else_names_a_broker(server: Server, tmp_path: Path) -> None:
+    profiles(tmp_path, TWO)
+    server.answers(status="ok")
+    run(["list"])
+    settings = server.settings
+    assert (settings.host, settings.port, settings.username, settings.password) == (
+        "localhost", 1884, "admin", "raspberry",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", [["--host", "elsewhere"], ["--port", "1885"]])
+def test_another_broker_is_not_told_the_password_of_the_default_one(
+    server: Server, tmp_path: Path, argv: list[str]
+) -> None:
+    profiles(tmp_path, TWO)
+    server.answers(status="ok")
+    run(["list", *argv])
+    assert (server.settings.username, server.settings.password) == ("", "")
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_a_profile_is_chosen_by_its_name_and_overridden_by_flags(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    profiles(tmp_path, TWO)
+    monkeypatch.setenv("TINYFAAS_PROFILE", "centre" if how == "variable" else "default")
+    server.answers(status="ok")
+    run(["list", "--port", "8883", *(["--profile", "centre"] if how == "flag" else [])])
+    assert (server.settings.host, server.settings.port, server.settings.tls) == ("broker.example", 8883, True)
+    assert server.inquiry.topic == "fleet/pi-01/faas/admin/list"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TWO, "no profile pi; there are: default, centre"),
+        ("", "no profile pi; there are: none"),
+        ("pi = 1", "pi: is a table, written [pi]"),
+        ("[pi]\nport = 0", "[pi]: mqtt.port: 0 is not an integer from 1 to 65535"),
+        ("[pi]\nhots = 'x'", "[pi]: mqtt.hots: no such setting; "),
+        ("[pi", "Expected "),
+    ],
+)
+def test_a_profile_that_can_not_be_used_is_named(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    file = profiles(tmp_path, text)
+    assert run(["list", "--profile", "pi"]) == Exit.CONFIG
+    assert capsys.readouterr().err.startswith(f"tinyfaas: {file}: {said}")
+    assert server.asked == []
 
 
 # --- ends ----------------------------------------------------------------------------------------------------------

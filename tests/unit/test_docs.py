@@ -73,7 +73,7 @@ def test_every_exit_status_and_every_error_code_has_a_meaning() -> None:
 
 def test_the_configuration_that_is_shown_can_be_used(tmp_path: Path) -> None:
     page = (docs.ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    shown, _profiles = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     password, file = tmp_path / "password", tmp_path / "tinyfaas.toml"
     password.write_text("secret\n", encoding="utf-8")
     file.write_text(shown.replace("/etc/tinyfaas/password", str(password)), encoding="utf-8")

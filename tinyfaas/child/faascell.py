@@ -16,7 +16,7 @@ import site
 import sys
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _NAMESPACES = 0x3C020000  # user, process, IPC, UTS and mounts, as in sched.h
@@ -73,8 +73,8 @@ def give_up(start: Mapping[str, Any]) -> None:
         hard = resource.getrlimit(kind)[1]
         wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (wanted, wanted))
-    _write("/proc/self/oom_score_adj", _OOM_SCORE)
-    os.nice(_NICENESS)
+    _try_to(lambda: _write("/proc/self/oom_score_adj", _OOM_SCORE))
+    _try_to(lambda: os.nice(_NICENESS))
     _demand("prctl", _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     for capability in range(_MOST_CAPABILITIES):
         if _libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0):
@@ -130,9 +130,14 @@ def _demand(call: str, result: int) -> None:
         raise OSError(code, f"{call}: {os.strerror(code)}")
 
 
-def _write(path: str, value: int) -> None:
+def _try_to(do: Callable[[], object]) -> None:
+    """What a unit's filter of system calls may refuse, and a worker can do without."""
     try:
-        with open(path, "w", encoding="ascii") as file:  # noqa: PTH123  (as above)
-            file.write(str(value))
-    except OSError:  # a kernel or sandbox that refuses it is one more reason to go on without
+        do()
+    except OSError:
         pass
+
+
+def _write(path: str, value: int) -> None:
+    with open(path, "w", encoding="ascii") as file:  # noqa: PTH123  (plain text is quicker)
+        file.write(str(value))

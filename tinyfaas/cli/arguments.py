@@ -107,8 +107,9 @@ def _parser() -> Parser:
     parser = Parser(
         prog="tinyfaas",
         description="Functions-as-a-Service over MQTT.",
-        epilog="The broker is given by --host and --port or by the server's variables TINYFAAS_MQTT_*"
-        " (TINYFAAS_MQTT_USERNAME, TINYFAAS_MQTT_PASSWORD_FILE, TINYFAAS_MQTT_TLS ...).",
+        epilog="The broker is given by --host and --port, by the server's variables TINYFAAS_MQTT_*"
+        " (TINYFAAS_MQTT_USERNAME, TINYFAAS_MQTT_PASSWORD_FILE, TINYFAAS_MQTT_TLS ...),"
+        " or by a profile in ~/.config/tinyfaas/cli.toml: a table with the keys of the server's section [mqtt].",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -163,6 +164,7 @@ def _deploy(parser: Parser) -> None:
         default=os.environ.get("TINYFAAS_SIGN_KEY"),
         help="sign it with this SSH key; with a .pub, by ssh-agent (default: $TINYFAAS_SIGN_KEY)",
     )
+    parser.add_argument("--if-changed", action="store_true", help="upload only what is not the current version already")
     _plain(parser, BUILD_S)
 
 
@@ -205,6 +207,7 @@ def _broker(parser: Parser) -> None:
 
 def _plain(parser: Parser, timeout_s: float) -> None:
     """What all commands that talk to a server have."""
+    parser.add_argument("--profile", metavar="NAME", help="which profile (default: $TINYFAAS_PROFILE, or default)")
     _broker(parser)
     parser.add_argument("--node", metavar="NAME", help="only the node of this name answers")
     parser.add_argument(

@@ -66,6 +66,8 @@ def deploy(args: argparse.Namespace) -> int:
 
     name = args.name or folder.name_of(args.folder)
     body = folder.upload_of(args.folder)
+    if args.if_changed and (current := _current(args, name, folder.digest_of(body))) is not None:
+        return _conclude(args, {"status": "ok", "function": name, "version": current, "changed": False}, show.unchanged)
     if args.sign:
         body = signature.signed(body, name, args.node or "", args.sign, args.timeout)
     progress = Progress(sys.stderr, width_of(sys.stderr))
@@ -143,6 +145,14 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 def _logs_body(args: argparse.Namespace) -> dict[str, Any]:
     body = {"limit": args.limit, "status": "error" if args.failed else None, "since": args.since}
     return {key: value for key, value in body.items() if value is not None}
+
+
+def _current(args: argparse.Namespace, function: str, digest: str) -> int | None:
+    """The number of a function's current version, where that is the upload of this digest."""
+    info = _ask(args, "info", function, {})
+    versions = {version["version"]: version["digest"] for version in info.get("versions", ())}
+    current = info.get("version")
+    return current if versions.get(current) == digest else None
 
 
 def _ask(args: argparse.Namespace, command: str, function: str, body: Answer) -> Answer:

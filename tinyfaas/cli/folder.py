@@ -9,7 +9,7 @@ from typing import Any
 
 from tinyfaas.cli.failures import Unusable
 from tinyfaas.errors import BadRequest
-from tinyfaas.protocol import check_function, encode
+from tinyfaas.protocol import check_function, encode, upload_digest
 
 
 def name_of(folder: Path) -> str:
@@ -32,6 +32,12 @@ def upload_of(folder: Path) -> dict[str, Any]:
     if (settings := _read(folder / "function.toml")) is not None:
         body["config"] = _settings(settings, folder / "function.toml")
     return body
+
+
+def digest_of(body: dict[str, Any]) -> str:
+    """The digest by which `info` tells a version that was made of this upload."""
+    code, requirements = (base64.b64decode(body.get(key, "")) for key in ("code_b64", "req_b64"))
+    return upload_digest(code, requirements, body.get("config", {}))
 
 
 def _read(file: Path) -> bytes | None:

@@ -74,6 +74,11 @@ def deployed(answer: Answer) -> str:
     return printable(f"{answer.get('function')}: version {answer.get('version')} is ready{told}")
 
 
+def unchanged(answer: Answer) -> str:
+    """That there was nothing to upload."""
+    return printable(f"{answer.get('function')}: version {answer.get('version')} is current, nothing has changed")
+
+
 def taken(event: Answer) -> str:
     """That an upload is on its way."""
     name = event.get("function")

@@ -1,0 +1,75 @@
+"""Booted hosts for tests. Where none can be booted, the tests are skipped, and say why."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.hosts.appliance import Appliance
+from tests.hosts.fleet import Fleet, missing
+from tests.hosts.grown import control, grown, hosts  # noqa: F401  (fixtures)
+from tests.hosts.image import SUITES
+
+_PATIENCE_S = 600  # the first run on a machine builds images
+_appliances = pytest.StashKey[Appliance]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test on hosts the time that they take, or the reason why there are none.
+
+    Tests that share hosts are a group: they run in one process, where scripts/test takes several.
+    """
+    why = missing()
+    for item in items:
+        if "fleet" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(_PATIENCE_S))
+            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+            item.add_marker(pytest.mark.xdist_group(str(parameters.get("suite", "fleet"))))
+            if why:
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """All hosts of this run."""
+    with Fleet() as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="session", params=SUITES)
+def suite(request: pytest.FixtureRequest) -> str:
+    """A version of Debian; Raspberry Pi OS goes by the same names."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared_appliance(fleet: Fleet, suite: str) -> Appliance:
+    """The appliance of a suite that most tests share. Last of all it is uninstalled."""
+    (host,) = fleet.boot(suite)
+    appliance = Appliance(host)
+    appliance.install()
+    appliance.deploy("echo", "def main(*args): return list(args)")
+    return appliance
+
+
+@pytest.fixture
+def appliance(shared_appliance: Appliance, request: pytest.FixtureRequest) -> Appliance:
+    """The shared appliance, up and serving; what was logged is shown with a failure."""
+    request.node.stash[_appliances] = shared_appliance
+    shared_appliance.host.run("systemctl", "start", "mosquitto", "tinyfaas")
+    shared_appliance.wait_active()
+    shared_appliance.wait_connected()
+    return shared_appliance
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failed test, show the end of what its appliance logged."""
+    report = yield
+    if report.failed and (appliance := item.stash.get(_appliances, None)):
+        try:
+            report.sections.append((f"log of {appliance.host.name}", appliance.log()))
+        except (AssertionError, OSError) as error:
+            report.sections.append((f"log of {appliance.host.name}", f"not to be had: {error}"))
+    return report

@@ -1,0 +1,78 @@
+"""A bridge: a node is administered from the centre, and goes on working when the link is down."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.waiting import eventually
+from tests.hosts.appliance import Appliance
+from tests.hosts.control import Control
+from tests.hosts.grown import AT_ONCE
+from tests.hosts.host import Host
+
+_CUT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def centre(grown: Control) -> Iterator[Host]:
+    """The first host's broker as the centre, with the second one bridged to it."""
+    centre, node = grown.hosts
+    rights = {"name": node.name, "acl": [f"readwrite fleet/{node.name}/#"]}
+    grown.own[centre.name] |= {"mosquitto_tls": True, "mosquitto_sensors": [rights]}
+    grown.own[node.name]["mosquitto_bridge"] = {"host": centre.name, "tls": True}
+    grown.play("site.yml", *AT_ONCE)
+    profile = "".join((
+        "\n[node]\nusername = 'admin'\npassword_file = '/root/.config/tinyfaas/password'\n",
+        f"base_topic = 'fleet/{node.name}/faas'\n",
+    ))  # fmt: skip
+    file = "/root/.config/tinyfaas/cli.toml"
+    centre.write(file, centre.run("cat", file).stdout + profile, mode=0o600)
+    yield centre
+    del grown.own[node.name]["mosquitto_bridge"]
+
+
+def ask(centre: Host, *words: str, check: bool = True) -> str:
+    """Speak to the bridged node, from the centre."""
+    return Appliance(centre).cli(*words, "--profile", "node", check=check)
+
+
+def test_a_node_is_administered_from_the_centre(grown: Control, centre: Host) -> None:
+    node = grown.hosts[1]
+    eventually(lambda: "Hello" in ask(centre, "invoke", "hello", "--timeout", "5", check=False), "the bridge", 60.0)
+    centre.write("/root/far/func.py", "def main(): return 'from afar'\n")
+    assert "version 1 is ready" in ask(centre, "deploy", "/root/far", "--wait")
+    assert Appliance(node).invoke("far") == "from afar"
+    assert "far" in ask(centre, "list")
+
+
+@pytest.mark.slow
+def test_what_is_asked_while_the_link_is_down_is_answered_afterwards(grown: Control, centre: Host) -> None:
+    node = grown.hosts[1]
+    password = centre.run("cat", "/root/.config/tinyfaas/password").stdout.strip()
+    account = f"-u admin -P '{password}' -q 1"
+    far = f"fleet/{node.name}/faas"
+    heard: list[str] = []
+    listener = threading.Thread(
+        target=lambda: heard.extend(
+            centre.sh(f"timeout 170 mosquitto_sub {account} -t {far}/response/invoke/hello -C 60", check=False,
+                      timeout_s=200.0).splitlines()
+        )
+    )  # fmt: skip
+    listener.start()
+    cut_s = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        for number in range(60):
+            if number == 10:
+                node.cable.pull()
+                stack.callback(node.cable.plug)
+            centre.sh(f'mosquitto_pub {account} -t {far}/invoke/hello -m \'{{"args": ["{number}"]}}\'')
+        assert Appliance(node).invoke("hello", "alone") == {"message": "Hello, alone!"}
+        eventually(lambda: time.monotonic() - cut_s > _CUT_S, "a minute", 2 * _CUT_S)
+    listener.join()
+    assert len(heard) == 60
+    assert {number for number in range(60) if any(f"Hello, {number}!" in line for line in heard)} == set(range(60))

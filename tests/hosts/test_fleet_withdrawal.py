@@ -1,0 +1,29 @@
+"""A fleet can be taken off its hosts again."""
+
+from __future__ import annotations
+
+from tests.hosts.control import Control
+from tests.hosts.fleet import Fleet
+from tests.hosts.image import SUITES
+
+
+def test_uninstalled_hosts_are_as_they_were_but_for_packages(grown: Control, fleet: Fleet) -> None:
+    grown.play("uninstall.yml", "--extra-vars", "purge=true")
+    for host, suite in zip(grown.hosts, SUITES, strict=True):
+        (fresh,) = fleet.boot(suite)
+        before = fresh.files()
+        fleet.discard(fresh)
+        after = host.files()
+        differ = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+        assert sorted(path for path in differ if not is_of_the_run(path)) == []
+        assert host.run("getent", "passwd", "tinyfaas", check=False).stdout == ""
+
+
+def is_of_the_run(path: str) -> bool:
+    """Whether a path comes of running a system, or of Ansible, and not of what was installed."""
+    return path.startswith(("/run/", "/tmp", "/var/log/", "/var/tmp", "/home/pi/.ansible", "/root/.ansible",
+                            "/var/lib/systemd", "/var/lib/mosquitto", "/var/cache", "/var/lib/private"))  # fmt: skip
+
+
+def test_there_is_nothing_to_uninstall_where_nothing_is(grown: Control) -> None:
+    assert grown.play("uninstall.yml").changed == {}
