@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import time
 
@@ -10,7 +9,7 @@ from tests.harness.bench import Grounds
 from tests.harness.measured import Measured
 from tests.harness.place import Place
 
-ROUNDS = 15
+ROUNDS = 40
 ENDING = "import os\ndef main(end=False):\n    if end: os._exit(0)\n    return 'well'"
 
 
@@ -28,6 +27,7 @@ def test_a_cold_start_takes_a_few_times_what_a_bare_interpreter_does(
         began_s = time.monotonic()
         subprocess.run([grounds.installation.python, "-I", "-c", "pass"], check=True)
         bare_ms.append((time.monotonic() - began_s) * 1000)
-    cold_start, warm_call, bare = (statistics.median(each) for each in (cold_ms, warm_ms, bare_ms))
+    # The quickest of each: what else the machine does makes none quicker.
+    cold_start, warm_call, bare = (min(each) for each in (cold_ms, warm_ms, bare_ms))
     measured.add("cold", boxed=place.boxed, cold_ms=cold_start, warm_ms=warm_call, bare_ms=bare)
     assert cold_start < 30 * bare  # nothing waits for a time limit there
