@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 
 import pytest
 
 from tests.harness.bench import Bench
-from tests.harness.client import wait_presence
+from tests.harness.client import new_label, wait_presence
 from tests.harness.group import GROUP, call_many, deploy, nodes, shares
 from tests.harness.load import COUNTING, Load
 from tests.harness.tally import tally, wait_answered
@@ -97,7 +98,10 @@ def test_joining_renaming_and_leaving_a_group_ends_what_was_subscribed_before(be
     client = bench.client(broker)
     client.deploy(function, ECHO)
     for group in ("kitchen", "cellar", None):
-        server.restart(node_group=group)
+        assert server.stop() == 0
+        if group == "kitchen":  # a server that wrote nothing down, before there were groups
+            (server.data_dir / "subscriptions.json").unlink()
+        server.start(node_group=group)
         assert {len(messages) for messages in call_many(client, function, 10)} == {1}, group
     assert client.invoke("nowhere")["code"] == "not_found"
 
@@ -186,3 +190,21 @@ def test_a_group_with_mqtt_3_1_1_is_refused_with_both_settings_named(bench: Benc
     assert server.wait() == 78
     assert "node.group" in server.log.tail()
     assert "mqtt.protocol" in server.log.tail()
+
+
+def test_another_device_under_the_same_name_answers_what_waited_for_it(bench: Bench, function: str) -> None:
+    broker = bench.broker()
+    dead, other = nodes(bench, broker, 2)
+    client = bench.client(broker)
+    deploy(client, [dead, other], function, ECHO)
+    dead.kill()
+    labels = [new_label("call") for _ in range(10)]
+    for label in labels:
+        client.publish(f"faas/invoke/{function}", {"request_id": label}, wait=True)
+    (replacement,) = nodes(bench, broker, 1)
+    deploy(client, [replacement], function, ECHO)  # under a name of its own, before it gets what waits
+    assert replacement.stop() == 0
+    replacement.node, replacement.instance = dead.node, dead.instance
+    replacement.start()
+    answered_by = Counter(client.answer_to(label).body["node"] for label in labels)
+    assert answered_by == {dead.node: 5, other.node: 5}

@@ -97,8 +97,8 @@ class Gateway:
 
     def start(self) -> None:
         """Start connecting both."""
-        self._subscriptions.load()
         everything = [f"{self._topics.invoke_prefix}#"]
+        self._subscriptions.load(otherwise=everything)
         self._subscriptions.want(self._shares(self._functions()) if self._group else everything)
         self.invocations.start()
         self.administration.start()

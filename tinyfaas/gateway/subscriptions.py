@@ -45,8 +45,9 @@ class Subscriptions:
         """The topics the session shall be subscribed to."""
         return self._wanted
 
-    def load(self) -> None:
-        """Read what the broker may hold from before this start; a file that can't be read counts as empty."""
+    def load(self, otherwise: Iterable[str]) -> None:
+        """Read what the broker may hold from before this start, or take it to be `otherwise` where nothing tells."""
+        self._may_stand = frozenset(otherwise)
         if self._file is None:
             return
         try:
