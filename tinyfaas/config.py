@@ -23,7 +23,7 @@ from tinyfaas.model import FUNCTION_NAME, Limits
 
 DEFAULT_FILE = Path("/etc/tinyfaas/tinyfaas.toml")
 _TOPIC = r"[^#+\x00]+"
-_NODE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,12 @@ class Node:
     """Who this server is among others."""
 
     name: str = setting(
-        "", "This node's name in answers and presence; empty: the host's name.", pattern=_NODE, env="TINYFAAS_NODE"
+        "", "This node's name in answers and presence; empty: the host's name.", pattern=_NAME, env="TINYFAAS_NODE"
     )
+    group: str = setting(
+        "", "Nodes of one group share the invocations, see [fleet-sharing.md](fleet-sharing.md); empty: none.",
+        pattern=_NAME,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +265,11 @@ def assemble(tables: Mapping[str, Any], file: str, environ: Mapping[str, str]) -
     }
     sections["node"] = _named(sections["node"], origins)
     sections["mqtt"] = _with_prefixes(_with_password(sections["mqtt"], origins))
+    if sections["node"].group and sections["mqtt"].protocol != "5":
+        raise ConfigError(
+            f"{origins['node.group']}: node.group needs shared subscriptions, which only MQTT 5 has, "
+            f'and mqtt.protocol is "{sections["mqtt"].protocol}"'
+        )
     try:
         levels_of(sections["log"])
     except ConfigError as error:

@@ -52,6 +52,7 @@ _UNWATCHED_S = 30.0  # where no watchdog is set, what is stuck for so long is sa
 _SAY_STUCK_AGAIN_S = 10.0
 _STEP_S = 120.0  # what one step of starting may take on a slow card with many functions
 _FIRST_ATTEMPT_S = 5.0  # a broker that does not even refuse is no reason to start late
+_LETTING_GO_S = 60.0  # what finishing the calls of a function that is deleted may take of a thread that builds
 _ENDING_S = 30.0  # what a stop may take besides its drain
 
 
@@ -117,10 +118,11 @@ class Daemon:
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
         self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
+        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry.names)
         self._deployer = Deployer(
-            self._registry, self._pool, self._signers, self._environments, config.uploads, self._forget
-        )
-        self._gateway = Gateway(config, topics, self._ledger, presence)
+            self._registry, self._pool, self._signers, self._environments, config.uploads, self._forget,
+            self._gateway.take_up, self._let_go,
+        )  # fmt: skip
         self._recorder = Recorder(
             config.node.name, topics, self._history, self._ledger, config.history.cut_bytes,
             self._registry.__contains__, config.log.successes_per_s,
@@ -188,6 +190,11 @@ class Daemon:
         """Remove what is remembered of a deleted function."""
         self._history.forget(function)
         self._dead_letters.forget(function)
+
+    def _let_go(self, function: str) -> None:
+        """Before a function goes, run what the group's other nodes can't any more: the broker has given it to us."""
+        if self._gateway.let_go([function]):
+            self._dispatcher.finish([function], time.monotonic() + min(self._config.drain_s, _LETTING_GO_S))
 
     def _watch(self) -> None:
         """The main loop: presence, idle workers, the history's size, the log, and the watchdog."""
@@ -272,8 +279,11 @@ class Daemon:
         """Stop taking, finish what runs, say goodbye, flush: in this order, so that nothing is lost on the way."""
         logger.info("stopping", running=self._dispatcher.running(), waiting=self._dispatcher.waiting())
         self._notifier.stopping("stopping: what runs may finish", self._config.drain_s + _ENDING_S)
-        deadline_s = time.monotonic() + self._config.drain_s
-        self._gateway.pause()  # first: what is not taken now stays with the broker
+        now_s = time.monotonic()
+        deadline_s = now_s + self._config.drain_s
+        # What others of the group can run shall not wait for our return. The second half is for what then still runs.
+        self._dispatcher.finish(self._gateway.leave_to_others(), now_s + self._config.drain_s / 2)
+        self._gateway.pause()  # what is not taken now stays with the broker
         self._warmth.stop()
         self._dispatcher.stop(deadline_s)  # answers still go out
         self._admin.stop(deadline_s)

@@ -25,11 +25,14 @@ _UNOWNED = ".unowned"
 
 
 class Deployer:
-    """Changes which functions there are. One thread at a time may work on one function."""
+    """Changes which functions there are. One thread at a time may work on one function.
+
+    `take_up` hears of a function that can be called from now on, `let_go` of one that is about to be removed.
+    """
 
     def __init__(
         self, registry: Registry, pool: Pool, signers: Signers, made: Environments, settings: Uploads,
-        forget_history: Callable[[str], None],
+        forget_history: Callable[[str], None], take_up: Callable[[str], None], let_go: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._registry = registry
         self._environments = made
@@ -37,6 +40,8 @@ class Deployer:
         self._signers = signers
         self._settings = settings
         self._forget_history = forget_history
+        self._take_up = take_up
+        self._let_go = let_go
 
     def reload(self, settings: Uploads) -> None:
         """Go by other settings from the next upload on."""
@@ -71,6 +76,7 @@ class Deployer:
         changed = (record or Record(0, 1, ())).with_version(version, self._settings.keep_versions, signed_at)
         self._switch(name, changed)
         self._pool.adopt(worker)
+        self._take_up(name)
         self._clean(name, changed)
         return version
 
@@ -86,7 +92,12 @@ class Deployer:
         """Remove a function: its code, environments, state and history; raises `NotFound`."""
         self._signers.remember_deleted(self._registry.record(name))
         self._mark_unowned(name)
-        self._registry.remove(name)
+        self._let_go(name)
+        try:
+            self._registry.remove(name)
+        except BaseException:
+            self._take_up(name)
+            raise
         self._pool.retire(name)
         self._forget_history(name)
         remove(self._registry.home(name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tinyfaas import log
 from tinyfaas.config import Config
@@ -43,6 +43,8 @@ Reply = Callable[[Request, Answer | None], None]
 Publish = Callable[[str, bytes], None]
 _STUCK_SLACK_S = 10.0
 _SPARE = 1  # while one thread records and answers a call, another may start the next
+_QUIET_S = 0.25
+_LOOK_S = 0.02
 _SILENCE = Answer("", b"")
 
 
@@ -124,6 +126,19 @@ class Dispatcher:
             self.submit(request)
             count += 1
         return count
+
+    def finish(self, functions: Collection[str], until_s: float) -> None:
+        """Wait until nothing of these functions is held any more, or the monotonic `until_s` has passed.
+
+        Only for a while: with each acknowledgement the broker may send what it had lined up for us.
+        """
+        if not functions:
+            return
+        quiet_s = time.monotonic()
+        while (now_s := time.monotonic()) < min(until_s, quiet_s + _QUIET_S):
+            if self._queue.holds(functions):
+                quiet_s = now_s
+            time.sleep(_LOOK_S)
 
     def stop(self, deadline_s: float) -> None:
         """Let running calls finish until the monotonic `deadline_s`, then kill them. What waited is not run."""
@@ -241,6 +256,8 @@ class Dispatcher:
         envelope = parse_envelope(body)
         invocation.request_id = envelope.request_id
         if envelope.node and envelope.node != self._node:
+            if self._config.node.group:  # nobody else has it: silence would lose it
+                raise BadRequest('"node" can\'t choose a node here: the broker shares invocations out in a group')
             return None
         if forbidden is not None:
             raise forbidden

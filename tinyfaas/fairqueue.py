@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -86,6 +86,11 @@ class FairQueue(Generic[T]):
         """Items that wait for their turn."""
         with self._changing:
             return sum(len(waiting) for waiting in self._waiting.values())
+
+    def holds(self, keys: Iterable[str]) -> bool:
+        """Whether an item of one of these keys waits or is out."""
+        with self._changing:
+            return any(key in self._waiting or key in self._out for key in keys)
 
     def out(self) -> int:
         """Items taken and not yet done."""

@@ -54,6 +54,10 @@ class Topics:
         self.error = f"{self.response}/error"
         self._invoke_answer_prefix = f"{self.response}/invoke/"
 
+    def share(self, group: str, function: str) -> str:
+        """What a node of a group subscribes to: of a function's invocations the broker gives each to one node."""
+        return f"$share/{group}/{self.invoke_prefix}{function}"
+
     def invoke_answer(self, function: str) -> str:
         """Where the answer to an invocation goes."""
         return self._invoke_answer_prefix + function

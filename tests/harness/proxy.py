@@ -11,13 +11,14 @@ _BLOCK_BYTES = 65_536
 
 
 class Proxy:
-    """Forwards to a port of loopback. Connections made after `silence` work."""
+    """Forwards to a port of loopback. Connections made after `silence` work, or only those made after `heal`."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._pairs: list[_Pair] = []
+        self._cut = False
         self._changing = threading.Lock()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -34,13 +35,22 @@ class Proxy:
             for pair in self._pairs:
                 pair.close()
 
-    def silence(self) -> int:
-        """Swallow what all present connections send from now on; returns how many there are."""
+    def silence(self, *, until_healed: bool = False) -> int:
+        """Swallow what all present connections send from now on; returns how many there are.
+
+        `until_healed`: also what those send that are made before it is healed.
+        """
         with self._changing:
+            self._cut = until_healed
             alive = [pair for pair in self._pairs if not pair.ended]
             for pair in alive:
                 pair.silent = True
             return len(alive)
+
+    def heal(self) -> None:
+        """Let new connections work."""
+        with self._changing:
+            self._cut = False
 
     def _accept(self) -> None:
         while True:
@@ -54,14 +64,14 @@ class Proxy:
                 near.close()
                 continue
             with self._changing:
-                self._pairs.append(_Pair(near, far))
+                self._pairs.append(_Pair(near, far, silent=self._cut))
 
 
 class _Pair:
     """One connection, and the one behind it."""
 
-    def __init__(self, near: socket.socket, far: socket.socket) -> None:
-        self.silent = False
+    def __init__(self, near: socket.socket, far: socket.socket, *, silent: bool) -> None:
+        self.silent = silent
         self.ended = False
         self._sockets = (near, far)
         self._threads = [

@@ -27,7 +27,6 @@ class Session:
     """
 
     client_id: str
-    topics: tuple[str, ...] = ()
     will: tuple[str, bytes] | None = None
     lasting: bool = True
     receive_maximum: int = 65_535

@@ -25,7 +25,6 @@ from paho.mqtt.client import Client
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tinyfaas import log
 from tinyfaas.config import Mqtt
@@ -33,6 +32,7 @@ from tinyfaas.delivery import Admission, Ledger, digest_of
 from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Packed, Received, Session, make_client
 from tinyfaas.gateway.outbox import Outbox
+from tinyfaas.gateway.subscriptions import Subscriptions
 from tinyfaas.model import Answer, Request
 from tinyfaas.pulse import Pulse
 
@@ -68,10 +68,12 @@ class Connection:
     """Everything that is received goes through `ledger`; what is received twice is told apart there."""
 
     def __init__(
-        self, name: str, settings: Mqtt, session: Session, error_topic: str, ledger: Ledger, handlers: Handlers
-    ) -> None:
+        self, name: str, settings: Mqtt, session: Session, subscriptions: Subscriptions, error_topic: str,
+        ledger: Ledger, handlers: Handlers,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._session = session
+        self._subscriptions = subscriptions
         self._error_topic = error_topic
         self._ledger = ledger
         self._handlers = handlers
@@ -103,6 +105,8 @@ class Connection:
         self._client = make_client(settings, session)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = lambda _client, _data, mid, reasons, _: subscriptions.subscribed(mid, reasons)
+        self._client.on_unsubscribe = lambda _client, _data, mid, *_: subscriptions.unsubscribed(mid)
         self._client.on_received = self._on_received
         self._client.on_confirmed = self._on_confirmed
         # With this set paho only queues; what writes is `_flush` and the network thread, both under `_sending`.
@@ -126,6 +130,18 @@ class Connection:
     def start(self) -> None:
         """Start connecting; never fails because the broker is away."""
         self._thread.start()
+
+    def follow(self, timeout_s: float) -> bool:
+        """Subscribe to what is wanted now and to nothing else; False if the broker has not confirmed it in time.
+
+        While the broker is away there is nothing to do: everything is asked for at every connect.
+        """
+        with self._sending:
+            if not self._up:
+                return False
+            self._subscriptions.ask(self._client, v5=self._v5)
+            self._flush()
+        return self._subscriptions.wait(timeout_s)
 
     def pause(self) -> None:
         """Take nothing more off the broker; answers still go out."""
@@ -331,6 +347,7 @@ class Connection:
             self._said = self._reason = self._rival = ""
             if not session_present:
                 self._outbox.give_up_waiting()
+            self._subscriptions.ask(self._client, v5=self._v5)  # what has come to be wanted since `_on_connect`
             self._flush()
         logger.info("connected", client_id=self._session.client_id, host=self._settings.host,
                     port=self._settings.port, session_present=session_present)  # fmt: skip
@@ -341,6 +358,7 @@ class Connection:
         """Note that the connection is gone; returns for how many seconds it stood."""
         with self._sending:
             was_up, self._up = self._up, False
+        self._subscriptions.lost()
         if not was_up:
             return 0.0
         logger.warning("disconnected", client_id=self._session.client_id, reason=self._reason)
@@ -358,12 +376,7 @@ class Connection:
         self._epoch += 1  # nothing is sent before `_came_up`, but messages may come right behind this
         self._acks.begin_connection()
         self._ledger.resume(session_present=session_present)
-        for topic in self._session.topics:
-            if self._v5:
-                options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-                client.subscribe(topic, options=options)
-            else:
-                client.subscribe(topic, qos=1)
+        self._subscriptions.renew(client, v5=self._v5, session_present=session_present)
         self._later.append(lambda: self._came_up(session_present=session_present))
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:

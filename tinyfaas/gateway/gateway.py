@@ -8,31 +8,45 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from tinyfaas import log
 from tinyfaas.config import Config, Queue
 from tinyfaas.delivery import Ledger
 from tinyfaas.errors import Failure, Overloaded
 from tinyfaas.gateway.client import Session
 from tinyfaas.gateway.connection import Connection, Handlers
 from tinyfaas.gateway.presence import Presence
+from tinyfaas.gateway.subscriptions import Subscriptions
 from tinyfaas.model import Answer, Request
 from tinyfaas.protocol import Topics
 
+logger = log.get("gateway")
+
 # Administration is for people and playbooks: a few commands at a time, uploads among them.
 _ADMIN_BOUNDS = Queue(max_requests=200, max_bytes=67_108_864)
+_CONFIRMED_S = 5.0  # how long a change of subscriptions is waited for
 
 
 class Gateway:
-    """Both connections, and the node's presence. `keys` holds the keys that online and offline share."""
+    """Both connections, and the node's presence. `keys` holds the keys that online and offline share.
 
-    def __init__(self, config: Config, topics: Topics, ledger: Ledger, keys: dict[str, Any]) -> None:
+    In a group, what is taken of invocations follows the functions: those that `functions` names at the start, and from
+    then on those that are taken up and let go.
+    """
+
+    def __init__(
+        self, config: Config, topics: Topics, ledger: Ledger, keys: dict[str, Any], functions: Callable[[], list[str]]
+    ) -> None:
         self._config = config
+        self._group = config.node.group
+        self._functions = functions
+        self._subscriptions = Subscriptions(config.data_dir / "subscriptions.json")
         self._topics = topics
         self._ledger = ledger
-        self._presence = Presence(config.mqtt, topics.node(config.node.name), keys)
-        self._announced: tuple[int, bool] | None = None
+        self._presence = Presence(config.mqtt, topics.node(config.node.name), keys, self._group)
+        self._announced: tuple[int, bool, list[str]] | None = None
         self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def open(
@@ -48,16 +62,20 @@ class Gateway:
         window = min(65_535, self._config.queue.max_requests)
         self.invocations = self._connection(
             "invocations",
-            Session(client_id, (f"{self._topics.invoke_prefix}#",), receive_maximum=window),
+            Session(client_id, receive_maximum=window),
+            self._subscriptions,
             self._ledger,
             invoke,
             lambda request: refuse(request, overloaded),
             recall,
         )
         will = (self._presence.topic, self._presence.payload("offline"))
+        commands = Subscriptions()
+        commands.want([f"{self._topics.admin_prefix}#"])
         self.administration = self._connection(
             "administration",
-            Session(f"{client_id}-admin", (f"{self._topics.admin_prefix}#",), will=will, receive_maximum=100),
+            Session(f"{client_id}-admin", will=will, receive_maximum=100),
+            commands,
             Ledger(_ADMIN_BOUNDS),
             command,
             lambda _: Answer("", b""),
@@ -68,18 +86,64 @@ class Gateway:
         self,
         name: str,
         session: Session,
+        subscriptions: Subscriptions,
         ledger: Ledger,
         accept: Callable[[Request], None],
         refuse: Callable[[Request], Answer],
         recall: Callable[[Request], Answer | None],
     ) -> Connection:
         handlers = Handlers(accept, refuse, recall, self.wake, self._presence.other_instance)
-        return Connection(name, self._config.mqtt, session, self._topics.error, ledger, handlers)
+        return Connection(name, self._config.mqtt, session, subscriptions, self._topics.error, ledger, handlers)
 
     def start(self) -> None:
         """Start connecting both."""
+        everything = [f"{self._topics.invoke_prefix}#"]
+        self._subscriptions.load(otherwise=everything)
+        self._subscriptions.want(self._shares(self._functions()) if self._group else everything)
         self.invocations.start()
         self.administration.start()
+
+    def take_up(self, function: str) -> None:
+        """In a group: take this function's invocations too. Returns when the broker gives us some, if it is there."""
+        if self._group:
+            self._subscriptions.want(self._shares([function]))
+            self.invocations.follow(_CONFIRMED_S)
+            self.wake()
+
+    def let_go(self, functions: Collection[str]) -> bool:
+        """In a group: take no more of these functions' invocations; what the broker has given us already is ours.
+
+        False where there is nothing to wait for, because nothing has changed.
+        """
+        if not self._group or not functions:
+            return False
+        self._subscriptions.want_no_more(self._shares(functions))
+        self.wake()
+        confirmed = self.invocations.follow(_CONFIRMED_S)
+        self._subscriptions.keep()
+        return confirmed
+
+    def leave_to_others(self) -> list[str]:
+        """In a group: take no more of what other nodes of it serve too; returns these functions.
+
+        What nobody else serves stays ours, and waits in our session until we are back: without a subscription the
+        broker would give it to nobody.
+        """
+        if not self._group or not self.up:
+            return []
+        left = sorted(self._served() & self._presence.served_by_others())
+        if not self.let_go(left):
+            return []
+        logger.info("left_to_group", functions=left, group=self._group)
+        return left
+
+    def _shares(self, functions: Iterable[str]) -> list[str]:
+        return [self._topics.share(self._group, function) for function in functions]
+
+    def _served(self) -> frozenset[str]:
+        """The functions whose invocations we share in."""
+        begin = len(self._topics.share(self._group, ""))
+        return frozenset(topic[begin:] for topic in self._subscriptions.wanted) if self._group else frozenset()
 
     def wait_attempted(self, timeout_s: float) -> None:
         """Wait until each has connected or failed to once."""
@@ -117,7 +181,7 @@ class Gateway:
     def announce(self) -> None:
         """Publish the presence if it is not what was published on this connection."""
         up = self.invocations.up
-        wanted = (self.administration.connects, up)
+        wanted = (self.administration.connects, up, sorted(self._served()))
         if self.administration.up and self._announced != wanted and self._say("online" if up else "offline"):
             self._announced = wanted
 
@@ -139,6 +203,7 @@ class Gateway:
         self._say("offline")
         self.invocations.stop()
         self.administration.stop()
+        self._subscriptions.keep()
 
     def status(self) -> dict[str, Any]:
         """The connections, for the `status` command."""
@@ -150,7 +215,9 @@ class Gateway:
             "connects": self.invocations.connects,
             "redelivered": self._ledger.redelivered,
             "dropped_answers": self.invocations.dropped_answers,
+            **({"group": self._group, "shares": len(self._served())} if self._group else {}),
         }
 
     def _say(self, state: str) -> bool:
-        return self.administration.publish(self._presence.topic, self._presence.payload(state), qos=1, retain=True)
+        payload = self._presence.payload(state, self._served() if state == "online" else frozenset())
+        return self.administration.publish(self._presence.topic, payload, qos=1, retain=True)

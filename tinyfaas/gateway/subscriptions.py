@@ -1,0 +1,142 @@
+"""What a session is subscribed to, and how that follows what is wanted.
+
+Everything is asked for at every connect, since a broker may have forgotten it. One that has not keeps a subscription
+as long as the session, which outlives the server and its settings. So what the broker may hold is written down, and
+what is not wanted any more (a function has gone, or the group has another name) is ended at the next connect.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from paho.mqtt.client import Client
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from tinyfaas import log
+from tinyfaas.files import write_atomically
+from tinyfaas.protocol import encode
+
+logger = log.get("gateway")
+
+
+class Subscriptions:
+    """The topics one session wants, and those that the broker may hold for it; `file` remembers the latter.
+
+    Callbacks of paho take the lock here, so paho is never called under it. Whoever calls `ask` or `renew` sees to it
+    that there is only one at a time, and that what they have queued is written.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._heard = threading.Condition()
+        self._writing = threading.Lock()
+        self._wanted: frozenset[str] = frozenset()
+        self._asked: frozenset[str] = frozenset()  # on this connection
+        self._may_stand: frozenset[str] = frozenset()
+        self._unanswered: dict[int, frozenset[str]] = {}
+        self._written: list[str] | None = None
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The topics the session shall be subscribed to."""
+        return self._wanted
+
+    def load(self, otherwise: Iterable[str]) -> None:
+        """Read what the broker may hold from before this start, or take it to be `otherwise` where nothing tells."""
+        self._may_stand = frozenset(otherwise)
+        if self._file is None:
+            return
+        try:
+            self._may_stand = frozenset(str(topic) for topic in json.loads(self._file.read_bytes()))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError) as error:
+            logger.error("subscriptions_unreadable", path=str(self._file), error=str(error))
+
+    def want(self, topics: Iterable[str]) -> None:
+        """Want these too; they are written down before anyone asks the broker for them."""
+        with self._heard:
+            self._wanted |= frozenset(topics)
+            self._may_stand |= self._wanted
+        self.keep()
+
+    def want_no_more(self, topics: Collection[str]) -> None:
+        """Want these no more; they stay written down until the broker has confirmed that they are gone."""
+        with self._heard:
+            self._wanted -= frozenset(topics)
+
+    def renew(self, client: Client, *, v5: bool, session_present: bool) -> None:
+        """Ask for everything on a new connection."""
+        with self._heard:
+            if not session_present:
+                self._may_stand = frozenset()
+            self._asked = frozenset()
+            self._unanswered.clear()
+        self.ask(client, v5=v5)
+
+    def ask(self, client: Client, *, v5: bool) -> None:
+        """Subscribe to what is wanted and not asked for yet, then end what is not wanted.
+
+        In this order: a message may come twice when a group is joined, but none is lost between the two.
+        """
+        with self._heard:
+            new, old = self._wanted - self._asked, self._may_stand - self._wanted
+            self._asked = self._wanted
+            self._may_stand |= self._wanted
+        if new and v5:
+            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+            self._sent(client.subscribe([(topic, options) for topic in sorted(new)])[1], new)
+        elif new:
+            self._sent(client.subscribe([(topic, 1) for topic in sorted(new)])[1], new)
+        if old:
+            self._sent(client.unsubscribe(sorted(old))[1], old)
+
+    def subscribed(self, mid: int, reasons: Iterable[ReasonCode]) -> None:
+        """The broker has answered; what it refuses is said and stays wanted."""
+        with self._heard:
+            topics = self._unanswered.pop(mid, frozenset())
+            self._heard.notify_all()
+        refused = [topic for topic, reason in zip(sorted(topics), reasons, strict=False) if reason.is_failure]
+        if refused:
+            logger.error("subscriptions_refused", topics=refused)
+
+    def unsubscribed(self, mid: int) -> None:
+        """The broker has ended what it was asked to."""
+        with self._heard:
+            self._may_stand -= self._unanswered.pop(mid, frozenset()) - self._asked
+            self._heard.notify_all()
+
+    def lost(self) -> None:
+        """The connection is gone: nothing is answered any more."""
+        with self._heard:
+            self._unanswered.clear()
+            self._heard.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the broker has answered everything; False if it has not in time."""
+        with self._heard:
+            return self._heard.wait_for(lambda: not self._unanswered, timeout_s)
+
+    def keep(self) -> None:
+        """Write down what the broker may hold. A full disk is logged: at worst something is not ended later."""
+        if self._file is None:
+            return
+        with self._writing:
+            with self._heard:
+                topics = sorted(self._may_stand)
+            if topics == self._written:
+                return
+            try:
+                write_atomically(self._file, encode(topics))
+                self._written = topics
+            except OSError as error:
+                logger.error("subscriptions_not_recorded", error=str(error))
+
+    def _sent(self, mid: int | None, topics: frozenset[str]) -> None:
+        if mid is not None:  # else the connection has just gone, and the next one asks again
+            with self._heard:
+                self._unanswered[mid] = topics
