@@ -27,6 +27,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 _HOLDER = "/usr/bin/cat"  # says back what it hears once all walls stand; its end is the end of everything inside
 _BOX_TASKS = 3  # bubblewrap outside, its first process inside, and the holder
 _BOX_S = 10.0
+_ENDING_S = 0.5
 _SHORTEST_HIDDEN = 4  # to hide less would garble every text, and tell what it is by its gaps
 
 
@@ -85,9 +86,11 @@ class Box:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
-        with contextlib.suppress(ProcessLookupError):
+        try:
+            self._process.wait(_ENDING_S)  # it ends with what is inside, having reaped that
+        except subprocess.TimeoutExpired:
             self._process.kill()
-        self._process.wait()
+            self._process.wait()
         family.forget(self._process.pid)
 
 
