@@ -62,7 +62,8 @@ def test_a_function_gets_no_more_of_the_processor_than_it_may(place: Place, func
     share, stops = place.client.call(function, 2)
     _, stops_of_other = place.client.answer_to(f"{function}-free").body["result"]
     assert 0.05 < share < 0.45, share
-    assert stops > 0 or place.client.request("faas/admin/status")["limits"]["cpu"] != "watch"
+    by_watch = place.client.request("faas/admin/status")["limits"]["cpu"] == "watch"
+    assert stops > 0 or not by_watch or share < 0.25  # a busy machine may have given it less than it may have
     assert stops_of_other == 0
 
 
