@@ -14,7 +14,7 @@ _PROGRAMS = {
     "cpio": "cpio", "mke2fs": "e2fsprogs", "mmdebstrap": "mmdebstrap", "modprobe": "kmod", "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm", "ssh": "openssh-client",
 }  # fmt: skip
-_PATIENCE_S = 5400  # the first run makes images
+_PATIENCE_S = 10_800  # the first run makes images, and others may be using the machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
