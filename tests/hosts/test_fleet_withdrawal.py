@@ -20,8 +20,8 @@ def test_uninstalled_hosts_are_as_they_were_but_for_packages(grown: Control, fle
 
 
 def is_of_the_run(path: str) -> bool:
-    """Whether a path comes of running a system, or of Ansible, and not of what was installed."""
-    return path.startswith(("/boot/", "/run/", "/tmp", "/var/log/", "/var/tmp", "/home/pi/.ansible", "/root/.ansible",
+    """Whether a path comes of running a system, of Ansible or of a test, and not of what was installed."""
+    return path.startswith("/root/") and not path.startswith("/root/.") or path.startswith(("/boot/", "/run/", "/tmp", "/var/log/", "/var/tmp", "/home/pi/.ansible", "/root/.ansible",
                             "/var/lib/systemd", "/var/lib/mosquitto", "/var/cache", "/var/lib/private"))  # fmt: skip
 
 
