@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import secrets
@@ -53,6 +54,7 @@ def serve(config_file: Path | None) -> int:
     try:
         config = configuration.load(config_file, os.environ)
         log.configure(config.log)
+        faulthandler.enable()  # the watchdog bites with SIGABRT: where each thread hung is in the journal then
         return Daemon(config, config_file).run()
     except ConfigError as error:
         print(f"tinyfaas: {error}", file=sys.stderr)

@@ -119,13 +119,21 @@ def test_a_stop_is_announced_with_the_time_it_may_take(bench: Bench, systemd: No
 @pytest.mark.parametrize("thread", ["main", "invocations", "administration", "dispatch-1", "admin", "build-0"])
 def test_the_watchdog_is_not_fed_while_a_thread_is_frozen(bench: Bench, systemd: NotifySocket, thread: str) -> None:
     server = serving(bench, systemd, workers=2).start()
-    assert feeds(systemd, WATCHDOG_S) >= 2
+    systemd.wait("WATCHDOG=1")
     (server.home / "freeze").write_text(thread)
     eventually(lambda: hungry(systemd), f"the watchdog to starve for {thread}")
     if thread != "main":
         assert server.log.wait(event="threads_stuck")["threads"] == [thread]
     (server.home / "freeze").unlink()
     systemd.wait("WATCHDOG=1", systemd.mark())  # it was that and nothing else
+
+
+def test_a_server_that_is_bitten_shows_where_its_threads_hung(bench: Bench, systemd: NotifySocket) -> None:
+    server = serving(bench, systemd).start()
+    server.signal(signal.SIGABRT)  # as systemd does it
+    assert server.wait() == -signal.SIGABRT
+    assert "Current thread" in server.log.text()
+    assert "in _watch" in server.log.text()
 
 
 def test_a_file_from_before_the_start_freezes_nothing(bench: Bench, systemd: NotifySocket) -> None:
