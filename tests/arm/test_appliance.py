@@ -115,7 +115,9 @@ def test_the_units_exposure_is_low(pi: Machine) -> None:
 
 def test_every_unit_test_of_control_groups_runs_where_all_controllers_are(pi: Machine) -> None:
     pi.run("python3 -m venv /opt/tests")
-    pi.run("/opt/tests/bin/pip install --quiet /opt/checkout 'pytest>=8' hypothesis pytest-timeout", timeout_s=INSTALL_S)
+    pi.run(
+        "/opt/tests/bin/pip install --quiet /opt/checkout 'pytest>=8' hypothesis pytest-timeout", timeout_s=INSTALL_S
+    )
     said = pi.run(f"cd /opt/checkout && /opt/tests/bin/python -m pytest {UNIT_TESTS}", timeout_s=INSTALL_S)
 
     assert " passed" in said
