@@ -23,7 +23,7 @@ def test_uninstalled_hosts_are_as_they_were_but_for_packages(grown: Control, fle
 
 _OF_THE_RUN = (
     "/boot/", "/run/", "/tmp", "/var/log/", "/var/tmp", "/home/pi/.ansible", "/root/.ansible", "/var/lib/systemd",
-    "/var/lib/mosquitto", "/var/cache", "/var/lib/private",
+    "/var/lib/apt", "/var/lib/dpkg", "/var/lib/mosquitto", "/var/cache", "/var/lib/private",
 )  # fmt: skip
 
 
