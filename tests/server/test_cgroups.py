@@ -20,6 +20,12 @@ from tests.harness.waiting import eventually
 
 
 @pytest.fixture
+def broker(bench: Bench) -> Broker:
+    """One of its own: on the shared one, another server would answer too."""
+    return bench.broker()
+
+
+@pytest.fixture
 def unit(bench: Bench) -> Iterator[Unit]:
     """One that belongs to the servers' account, which is what Delegate= with User= does."""
     with new_unit() as unit:
