@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import mmap
 import threading
-from array import array
 from pathlib import Path
 
 from tinyfaas import log
@@ -38,6 +38,11 @@ def digest_of(topic: str, payload: bytes, correlation: bytes | None) -> int:
     return int.from_bytes(digest.digest(), "big") or 1
 
 
+def _no_digests() -> memoryview[int]:
+    """A digest for each packet id, all 0. Of this memory only what is written to is used."""
+    return memoryview(mmap.mmap(-1, 8 * 65_536)).cast("Q")
+
+
 class Ledger:
     """Counts and bounds the requests of one connection. Without a history, no answer outlives its request."""
 
@@ -47,7 +52,7 @@ class Ledger:
         self._answers_dir = answers_dir
         self._changing = threading.Lock()
         self._held: dict[int, Request] = {}
-        self._answered = array("Q", bytes(8 * 65_536 if history else 0))
+        self._answered = _no_digests()
         self.count = 0
         self.bytes = 0
         self.redelivered = 0
@@ -164,7 +169,7 @@ class Ledger:
                 request.mid = 0
             self._held.clear()
         if self._history is not None:
-            self._answered = array("Q", bytes(8 * 65_536))
+            self._answered = _no_digests()
             self._history.begin_session()
 
     def _full(self) -> bool:

@@ -7,14 +7,13 @@ import os
 import re
 import signal
 import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_SLOW_S = 0.02
+_FEW = 6  # a worker with its sandbox, and two more
 _STALLED_PERCENT = 10.0  # of ten seconds
 
 
@@ -51,9 +50,10 @@ def usage(roots: Iterable[int], *, enough_bytes: int, enough_tasks: int) -> Usag
     found = [_statistics(each) for each in pids]
     resident, unmapped = sum(each[0] for each in found), nameless_bytes(pids, _MEMFD_DEVICE)
     if resident + unmapped > enough_bytes:
-        shares, slow = _shares(pids)
-        if slow:
-            tasks = _tree(roots, enough_tasks)[1]
+        with _still(roots, enough_tasks) as (pids, tasks):
+            if tasks > enough_tasks:
+                return Usage(0, tasks, 0.0)
+            shares = [_proportional(each) for each in pids]
         resident = sum(each[0] for each in shares)
         unmapped = max(0, unmapped - sum(each[1] for each in shares))
     return Usage(resident + unmapped, tasks, sum(each[1] for each in found))
@@ -140,22 +140,35 @@ def _statistics(pid: int) -> tuple[int, float]:
         return 0, 0.0
 
 
-def _shares(pids: list[int]) -> tuple[list[tuple[int, int]], bool]:
-    """What `_proportional` says of each, and whether that was slow.
+@contextlib.contextmanager
+def _still(roots: Iterable[int], enough_tasks: int) -> Iterator[tuple[list[int], int]]:
+    """Stop the trees of these processes for a moment, where they are more than a few; gives processes and tasks.
 
-    Reading it waits for a lock of the process, and who forks or maps without end on all processors hardly ever gets to
-    give that back: then all are stopped for the moment that the rest takes.
+    To read a process's share of pages is to wait for a lock that it holds while it forks. Of hundreds that do nothing
+    else, on two processors, each takes seconds to come to give it back.
     """
-    shares, slow = [], False
-    for pid in pids:
-        began_s = time.monotonic()
-        shares.append(_proportional(pid))
-        if not slow and time.monotonic() - began_s > _SLOW_S:
-            slow = True
-            _signal(pids, signal.SIGSTOP)
-    if slow:
-        _signal(pids, signal.SIGCONT)
-    return shares, slow
+    seen: set[int] = set()
+    stopped: list[int] = []
+    try:
+        while True:
+            pids, tasks = _tree(roots, enough_tasks)
+            new = [pid for pid in pids if pid not in seen]  # forked before its parent was stopped
+            if not new or tasks > enough_tasks or len(pids) <= _FEW:
+                break
+            seen.update(new)
+            running = [pid for pid in new if not _is_stopped(pid)]  # whoever stopped the others lets them go on
+            _signal(running, signal.SIGSTOP)
+            stopped += running
+        yield pids, tasks
+    finally:
+        _signal(stopped, signal.SIGCONT)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
+    except (OSError, IndexError):
+        return True
 
 
 def _signal(pids: Iterable[int], number: int) -> None:

@@ -28,6 +28,20 @@ def below(pid: int) -> set[int]:
     return found - {pid}
 
 
+def fork_server(server: int) -> int:
+    """The fork server of a server: of those that are what a worker is forked from, the one with no function's name."""
+    (found,) = [pid for pid in below(server) & set(running("/tinyfaas/child")) if not name(pid).startswith("faas ")]
+    return found
+
+
+def name(pid: int) -> str:
+    """What a process calls itself; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
 def resident_bytes(pid: int) -> int:
     """The memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES

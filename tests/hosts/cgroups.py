@@ -27,11 +27,17 @@ class CgroupTree:
 
     def remove(self) -> None:
         """Remove it, empty as it is."""
+        eventually(self._is_removed, f"{self.path} to be given back")
+
+    def _is_removed(self) -> bool:
         for folder, _, _ in os.walk(self.path, topdown=False):
-            Path(folder).rmdir()
+            with contextlib.suppress(OSError):  # gone already, or busy for a moment with what has just ended
+                Path(folder).rmdir()
+        return not self.path.exists()
 
     def _is_empty_after_kill(self) -> bool:
-        alive = [int(pid) for each in self.path.rglob("cgroup.procs") for pid in _read(each).split()]
+        folders = [Path(folder) for folder, _, _ in os.walk(self.path)]  # which may go while we look
+        alive = [int(pid) for folder in folders for pid in _read(folder / "cgroup.procs").split()]
         for pid in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.hosts.appliance import Appliance
 from tests.hosts.fleet import Fleet, missing
@@ -16,18 +17,25 @@ _appliances = pytest.StashKey[Appliance]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test on hosts the time that they take, or the reason why there are none.
-
-    Tests that share hosts are a group: they run in one process, where scripts/test takes several.
-    """
+    """Give every test on hosts the time that they take, or the reason why there are none."""
     why = missing()
     for item in items:
         if "fleet" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(_PATIENCE_S))
-            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-            item.add_marker(pytest.mark.xdist_group(str(parameters.get("suite", "fleet"))))
             if why:
                 item.add_marker(pytest.mark.skip(reason=why))
+
+
+class BySharedHosts(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests that share hosts run in one process, where scripts/test takes several."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((suite for suite in SUITES if f"[{suite}" in nodeid), "fleet")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySharedHosts:
+    """Which process runs which tests."""
+    return BySharedHosts(config, log)
 
 
 @pytest.fixture(scope="session")

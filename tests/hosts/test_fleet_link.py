@@ -41,6 +41,7 @@ def ask(centre: Host, *words: str, check: bool = True) -> str:
     return Appliance(centre).cli(*words, "--profile", "node", check=check)
 
 
+@pytest.mark.slow
 def test_a_node_is_administered_from_the_centre(grown: Control, centre: Host) -> None:
     node = grown.hosts[1]
     eventually(lambda: "Hello" in ask(centre, "invoke", "hello", "--timeout", "5", check=False), "the bridge", 60.0)

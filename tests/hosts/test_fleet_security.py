@@ -78,7 +78,6 @@ def open_host(grown: Control) -> Host:
     host = grown.hosts[0]
     grown.own[host.name] |= {"mosquitto_tls": True, "mosquitto_sensors": SENSORS}
     grown.play("site.yml", *AT_ONCE, "--limit", host.name)
-    assert grown.play("site.yml", *AT_ONCE, "--limit", host.name).changed == {}
     return host
 
 
@@ -127,7 +126,7 @@ def test_a_broker_whose_certificate_another_authority_signed_is_refused(
     account = ("admin", grown.credential(open_host, "admin"))
     refused = Party(open_host, tmp_path / "ca.crt", account).publish("faas/invoke/hello")
     assert refused.returncode != 0
-    assert "verify failed" in refused.stderr + refused.stdout
+    assert "TLS error" in refused.stderr + refused.stdout
 
 
 def test_a_sensor_publishes_and_invokes_what_it_is_given_and_nothing_else(ears: Ear, greenhouse: Party) -> None:
@@ -189,6 +188,12 @@ def test_the_certificate_names_what_the_host_is_called_and_not_more(grown: Contr
     assert f"IP Address:{open_host.cable.address}" in text
 
 
+@pytest.mark.slow
+def test_a_second_run_makes_no_new_certificate(grown: Control, open_host: Host) -> None:
+    assert grown.play("site.yml", *AT_ONCE, "--limit", open_host.name).changed == {}
+
+
+@pytest.mark.slow
 def test_a_host_can_do_without_a_broker_of_its_own(grown: Control, open_host: Host) -> None:
     other = grown.hosts[1]
     grown.own[other.name]["tinyfaas_broker"] = open_host.name

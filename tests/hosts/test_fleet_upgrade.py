@@ -16,7 +16,6 @@ from tests.harness.tally import tally, wait_answered
 from tests.harness.waiting import eventually
 from tests.hosts.appliance import Appliance
 from tests.hosts.control import Control
-from tests.hosts.grown import AT_ONCE
 from tests.hosts.host import Host
 from tests.hosts.wheels import wheels
 
@@ -51,23 +50,11 @@ def current(host: Host) -> str:
     return host.run("readlink", "/opt/tinyfaas/current").stdout.partition("+")[0]
 
 
-def process(host: Host) -> str:
-    """The server's process."""
-    return host.property("tinyfaas", "MainPID")
-
-
-@pytest.fixture(scope="module")
-def settled(grown: Control) -> Control:
-    """The fleet, all of it as its variables say."""
-    grown.play("site.yml", *AT_ONCE)
-    return grown
-
-
-def test_an_upgrade_loses_no_request(settled: Control, tmp_path: Path) -> None:
-    settled.variables["tinyfaas_wheels"] = str(version(tmp_path / "wheels", "0.1.1"))
+def test_an_upgrade_loses_no_request(grown: Control, tmp_path: Path) -> None:
+    grown.variables["tinyfaas_wheels"] = str(version(tmp_path / "wheels", "0.1.1"))
     with contextlib.ExitStack() as stack:
         loads = []
-        for host in settled.hosts:
+        for host in grown.hosts:
             Appliance(host).deploy("counted", COUNTING)
             client = stack.enter_context(Appliance(host).client(lasting=True))
             loads.append(Load(client, "counted", PER_SECOND))
@@ -75,54 +62,53 @@ def test_an_upgrade_loses_no_request(settled: Control, tmp_path: Path) -> None:
         for load in loads:
             eventually(lambda: load.answered() > PER_SECOND, "the load to run")  # noqa: B023
         start_s = time.monotonic()
-        settled.play("upgrade.yml")
+        grown.play("upgrade.yml")
         took_s = time.monotonic() - start_s
-        for host, load in zip(settled.hosts, loads, strict=True):
+        for host, load in zip(grown.hosts, loads, strict=True):
             load.stop()
             wait_answered(load)
             counted = tally(f"upgrade of {host.name}", load, Appliance(host).runs("counted"))
             counted.say(seconds=f"{took_s:.0f}")
             assert (counted.lost, counted.run_twice) == (set(), set())
-    assert [current(host) for host in settled.hosts] == ["0.1.1", "0.1.1"]
+    assert [current(host) for host in grown.hosts] == ["0.1.1", "0.1.1"]
 
 
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_broken_version_stops_at_the_first_batch_which_goes_back_by_itself(
-    settled: Control, tmp_path: Path, how: str
+    grown: Control, tmp_path: Path, how: str
 ) -> None:
-    before = [current(host) for host in settled.hosts]
-    pid = process(settled.hosts[1])
-    served = settled.variables["tinyfaas_wheels"]
-    settled.variables |= {
+    before = [current(host) for host in grown.hosts]
+    served = grown.variables["tinyfaas_wheels"]
+    grown.variables |= {
         "tinyfaas_wheels": str(version(tmp_path / "wheels", "0.1.2", *BREAKS[how])), "tinyfaas_gate_s": 15,
     }  # fmt: skip
     try:
-        played = settled.play("upgrade.yml", check=False)
+        played = grown.play("upgrade.yml", check=False)
     finally:
-        settled.variables["tinyfaas_wheels"] = served
-        del settled.variables["tinyfaas_gate_s"]
+        grown.variables["tinyfaas_wheels"] = served
+        del grown.variables["tinyfaas_gate_s"]
     assert played.status != 0
     assert f"Version {before[0]}" in played.output
     assert "serves again" in played.output
     assert "this version is broken" in played.output
-    assert [current(host) for host in settled.hosts] == before
-    assert process(settled.hosts[1]) == pid, "the second host was begun"
-    assert Appliance(settled.hosts[0]).invoke("hello") == {"message": "Hello, world!"}
+    assert [current(host) for host in grown.hosts] == before
+    assert played.recap[grown.hosts[1].name]["ok"] == 3, "the second host was begun"
+    assert Appliance(grown.hosts[0]).invoke("hello") == {"message": "Hello, world!"}
 
 
-def test_a_rollback_goes_back_and_forth(settled: Control) -> None:
-    host = settled.hosts[0]
+def test_a_rollback_goes_back_and_forth(grown: Control) -> None:
+    host = grown.hosts[0]
     before = host.run("readlink", "/opt/tinyfaas/previous").stdout.strip()
-    settled.play("rollback.yml", "--limit", host.name)
+    grown.play("rollback.yml", "--limit", host.name)
     assert host.run("readlink", "/opt/tinyfaas/current").stdout.strip() == before
     assert Appliance(host).invoke("hello") == {"message": "Hello, world!"}
-    settled.play("rollback.yml", "--limit", host.name)
+    grown.play("rollback.yml", "--limit", host.name)
     assert current(host) == "0.1.1"
 
 
-def test_no_more_than_two_versions_stay(settled: Control, tmp_path: Path) -> None:
-    host = settled.hosts[1]
-    settled.variables["tinyfaas_wheels"] = str(version(tmp_path / "wheels", "0.1.3"))
-    settled.play("upgrade.yml", "--limit", host.name)
+def test_no_more_than_two_versions_stay(grown: Control, tmp_path: Path) -> None:
+    host = grown.hosts[1]
+    grown.variables["tinyfaas_wheels"] = str(version(tmp_path / "wheels", "0.1.3"))
+    grown.play("upgrade.yml", "--limit", host.name)
     folders = host.sh("cd /opt/tinyfaas && ls --directory *+*").split()
     assert sorted(name.partition("+")[0] for name in folders) == ["0.1.1", "0.1.3"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.harness.bench import Bench
-from tests.harness.census import running
+from tests.harness.census import fork_server
 from tests.harness.client import Client
 from tests.harness.server import Server
 from tests.harness.waiting import eventually
@@ -33,23 +32,12 @@ def own(bench: Bench, function: str) -> tuple[Server, Client]:
     return server, client
 
 
-def fork_server(server: Server) -> int:
-    """Its process id: the child of the server that bears no function's name."""
-    children = Path(f"/proc/{server.pid}/task").glob("*/children")
-    own = {int(pid) for each in children for pid in each.read_text(encoding="ascii").split()}
-    (found,) = [
-        pid for pid in running("/tinyfaas/child")
-        if pid in own and not Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").startswith("faas ")
-    ]  # fmt: skip
-    return found
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_fork_server_that_is_lost_is_replaced_and_no_call_with_it(
     own: tuple[Server, Client], function: str, number: int
 ) -> None:
     server, client = own
-    old = fork_server(server)
+    old = fork_server(server.pid)
     client.publish(f"faas/invoke/{function}", {"request_id": "runs", "args": ["go"]})
     eventually(lambda: client.request("faas/admin/status")["workers"]["busy"] == 1, "the call to run")
     os.kill(old, number)
@@ -58,7 +46,7 @@ def test_a_fork_server_that_is_lost_is_replaced_and_no_call_with_it(
     (server.functions_dir / function / "state" / "go").touch()
     assert client.answer_to("runs").body["result"] == 2
     assert client.call(function) == 3  # the same worker
-    assert fork_server(server) != old
+    assert fork_server(server.pid) != old
     assert server.log.records(event="fork_server_lost")
 
 

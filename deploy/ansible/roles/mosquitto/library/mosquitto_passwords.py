@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import os
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -67,7 +68,7 @@ def hashed(password: str, iterations: int, salt: bytes) -> str:
 def fits(present: str, password: str) -> bool:
     """Whether a hash is that of a password, or the very hash that is given."""
     if password.startswith(HASHED) or not present.startswith(HASHED):
-        return hmac.compare_digest(present, password)
+        return hmac.compare_digest(present.encode(), password.encode())
     try:
         iterations, salt, _digest = present[len(HASHED) :].split("$")
         return hmac.compare_digest(present, hashed(password, int(iterations), base64.b64decode(salt)))
@@ -86,15 +87,11 @@ def main() -> None:
         add_file_common_args=True,
         supports_check_mode=True,
     )
-    path, wanted = module.params["path"], {name: str(text) for name, text in module.params["passwords"].items()}
+    path, wanted = Path(module.params["path"]), {name: str(text) for name, text in module.params["passwords"].items()}
     if bad := [name for name, text in wanted.items() if not name or not text or set(name + text) & set(":\r\n")]:
         module.fail_json(msg=f"neither empty nor with a colon or a new line: {', '.join(bad)}")
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = (line.rstrip("\n").partition(":") for line in file)
-            present = {name: text for name, colon, text in lines if colon}
-    except FileNotFoundError:
-        present = {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    present = {name: text for name, colon, text in (line.partition(":") for line in lines) if colon}
 
     def kept_or_new(name: str, password: str) -> str:
         if name in present and fits(present[name], password):
@@ -105,13 +102,12 @@ def main() -> None:
 
     result = {name: kept_or_new(name, password) for name, password in wanted.items()}
     differ = sorted(name for name in present.keys() | result.keys() if present.get(name) != result.get(name))
-    changed = bool(differ) or not os.path.exists(path)
+    changed = bool(differ) or not path.exists()
     if changed and not module.check_mode:
-        beside = os.path.join(module.tmpdir, "passwords")
-        with open(beside, "w", encoding="utf-8") as file:
-            file.writelines(f"{name}:{text}\n" for name, text in result.items())
-        module.atomic_move(beside, path)
-    if os.path.exists(path):
+        beside = Path(module.tmpdir, "passwords")
+        beside.write_text("".join(f"{name}:{text}\n" for name, text in result.items()), encoding="utf-8")
+        module.atomic_move(str(beside), str(path))
+    if path.exists():
         changed = module.set_fs_attributes_if_different(module.load_file_common_arguments(module.params), changed)
     shown = {
         "before": "".join(f"{name}\n" for name in present),
