@@ -17,6 +17,7 @@ from tests.hosts.image import KEY
 
 PLAYBOOKS = CHECKOUT / "deploy/ansible"
 ANSIBLE = CHECKOUT / ".venv-ansible/bin"
+OLDEST = CHECKOUT / ".venv-ansible-oldest/bin"  # that is supported
 _LIMIT_S = 500.0
 _TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(.+?)\] \**$")
 _CHANGED = re.compile(r"^changed: \[([^ \]]+)")
@@ -39,8 +40,9 @@ class Played:
 class Control:
     """An inventory of hosts in the group `tinyfaas`, with variables for all and for each."""
 
-    def __init__(self, folder: Path, hosts: list[Host]) -> None:
+    def __init__(self, folder: Path, hosts: list[Host], programs: Path = ANSIBLE) -> None:
         self.folder = folder
+        self._programs = programs
         self.hosts = hosts
         self.variables: dict[str, Any] = {}
         self.own: dict[str, dict[str, Any]] = {host.name: {} for host in hosts}
@@ -48,9 +50,14 @@ class Control:
     def play(self, playbook: str, *arguments: str, check: bool = True) -> Played:
         """Run a playbook on all hosts; with `check` one that fails is an error that shows what it printed."""
         self._write_inventory()
-        command = [ANSIBLE / "ansible-playbook", "--inventory", self.folder / "inventory.json", PLAYBOOKS / playbook]
+        command = [
+            self._programs / "ansible-playbook",
+            "--inventory",
+            self.folder / "inventory.json",
+            PLAYBOOKS / playbook,
+        ]
         environ = {
-            "PATH": f"{ANSIBLE}:/usr/bin:/bin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8",
+            "PATH": f"{self._programs}:/usr/bin:/bin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8",
             "ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"),
         }  # fmt: skip
         done = subprocess.run(

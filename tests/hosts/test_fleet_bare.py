@@ -38,3 +38,18 @@ def test_a_bare_host_answers_after_one_command_and_is_bare_again_after_another(
     differ = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert sorted(path for path in differ if not is_of_the_run(path)) == []
     fleet.discard(host)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ansible.OLDEST.exists(), reason="ansible-core 2.14 is not there: it takes Python 3.11")
+def test_the_oldest_ansible_does_the_same(fleet: Fleet, tmp_path: Path) -> None:
+    (host,) = fleet.boot("bookworm")
+    control = Control(tmp_path, [host], ansible.OLDEST)
+    control.variables = {"tinyfaas_wheels": str(wheels()), "mosquitto_tls": True}
+    control.play("site.yml", "--check", "--diff")
+    control.play("site.yml")
+    assert Appliance(host).invoke("hello") == {"message": "Hello, world!"}
+    assert control.play("site.yml").changed == {}
+    control.play("check.yml")
+    control.play("uninstall.yml", "--extra-vars", "purge=true")
+    fleet.discard(host)

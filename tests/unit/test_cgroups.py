@@ -201,8 +201,9 @@ def test_what_daemonises_in_a_group_dies_with_it(unit: Unit, group: Group) -> No
 
 @pytest.mark.parametrize("kernel", ["cgroup.kill", "before-5.14"])
 def test_a_fork_bomb_ends_however_fast_it_forks(
-    unit: Unit, group: Group, kernel: str, monkeypatch: pytest.MonkeyPatch
+    unit: Unit, delegation: Delegation, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    group = delegation.group(Limits(max_processes=1000))
     monkeypatch.setattr(cgroups, "_KILL", kernel)
     bomb = f"""if True:
         import os, resource
