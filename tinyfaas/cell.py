@@ -86,11 +86,11 @@ class Box:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
-        try:
-            self._process.wait(_ENDING_S)  # it ends with what is inside, having reaped that
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        ended = os.pidfd_open(self._process.pid)
+        select.select((ended,), (), (), _ENDING_S)  # it ends with what is inside, having reaped that
+        os.close(ended)
+        self._process.kill()
+        self._process.wait()
         family.forget(self._process.pid)
 
 
