@@ -11,7 +11,7 @@ import pytest
 from tests.arm.machine import Machine
 from tests.harness.installation import CHECKOUT
 
-INSTALL_S = 7200.0  # a quarter of an hour on an idle machine
+INSTALL_S = 7200.0
 HIGHEST_EXPOSURE = 3.0
 UNIT_TESTS = "tests/unit/test_cgroups.py"
 GROUP = "/sys/fs/cgroup/system.slice/tinyfaas.service"
