@@ -21,19 +21,17 @@ class Credentials:
 
     def __init__(self, folder: str, environ: Mapping[str, str]) -> None:
         systemd = environ.get("CREDENTIALS_DIRECTORY", "")
-        self._places = [
-            place for place in (Path(folder) if folder else None, Path(systemd) if systemd else None) if place
-        ]
-        self._prefixes = {place: _PREFIX if str(place) == systemd else "" for place in self._places}
+        places = ((folder, _PREFIX if folder == systemd else ""), (systemd, _PREFIX))
+        self._places = [(Path(place), prefix) for place, prefix in places if place]
 
     def of(self, names: Iterable[str]) -> dict[str, str]:
         """The values of these secrets, by name. Raises `BadRequest` for one that is not there, or no text."""
         return {name: self._read(name) for name in names}
 
     def _read(self, name: str) -> str:
-        for place in self._places:
+        for place, prefix in self._places:
             try:
-                with (place / (self._prefixes[place] + name)).open("rb") as file:
+                with (place / (prefix + name)).open("rb") as file:
                     value = file.read(_LARGEST_BYTES + 1)
             except FileNotFoundError:
                 continue
