@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from tinyfaas import log
 from tinyfaas.config import Config
@@ -34,6 +35,7 @@ from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
+from tinyfaas.worker import Worker
 
 logger = log.get("dispatch")
 
@@ -42,10 +44,24 @@ _LONGEST_PAUSE_S = 60.0
 Reply = Callable[[Request, Answer | None], None]
 Publish = Callable[[str, bytes], None]
 _STUCK_SLACK_S = 10.0
-_SPARE = 1  # while one thread records and answers a call, another may start the next
 _QUIET_S = 0.25
 _LOOK_S = 0.02
 _SILENCE = Answer("", b"")
+
+
+@dataclass(slots=True)
+class _Run:
+    """A request on its way through one thread: `begun` has its call; it ends with an outcome, or with an answer.
+
+    `key` is that of its queue.
+    """
+
+    key: str
+    invocation: Invocation
+    payload: bytes | None = None
+    begun: Worker | None = None
+    outcome: Result | Failure | None = None
+    answer: Answer | None = None
 
 
 class Dispatcher:
@@ -85,7 +101,7 @@ class Dispatcher:
         self._most_of_one = max(1, config.threads - 1)
         self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads)
         self._stopping = threading.Event()
-        names = [f"dispatch-{number}" for number in range(config.threads + _SPARE)]
+        names = [f"dispatch-{number}" for number in range(config.threads)]
         self._pulses = {name: Pulse(name) for name in names}
         self._threads = [
             threading.Thread(target=self._serve, args=(pulse,), name=name, daemon=True)
@@ -177,62 +193,97 @@ class Dispatcher:
         return spec.limits.concurrency or self._most_of_one
 
     def _serve(self, pulse: Pulse) -> None:
-        while (taken := self._queue.take(while_idle=pulse.beat)) is not None:
-            key, request = taken
-            pulse.beat()
-            try:
-                self._reply(request, self._answer(request, key))
-            except Exception:
-                logger.exception("dispatch_failed", function=key)
-            finally:
-                log.about()
-                pulse.beat()
+        """Take requests, one after the other: each is under way before the one before is recorded and answered.
 
-    def _answer(self, request: Request, key: str) -> Answer | None:
-        """The one outcome of a request, recorded and ready to be published; None to leave it to the broker."""
-        invocation = self._begin(request)
+        So a worker has something to do while this thread writes, and no thread needs to be woken for that.
+        """
+        before: _Run | None = None
+        while True:
+            finished = before.key if before else None
+            taken = self._queue.take(finished, pulse.beat, wait=before is None)
+            pulse.beat()
+            run = self._start(*taken) if taken else None
+            if before is not None:
+                self._settle(before)
+            elif run is None:
+                return
+            if run is not None:
+                self._finish(run, pulse)
+            before = run
+
+    def _start(self, key: str, request: Request) -> _Run:
+        """Begin a request's run: what is wrong with it is known now, and a warm worker has its call."""
+        run = _Run(key, self._begin(request))
         try:
             if self._ledger.was_answered(request) and (answer := self.answer_again(request)) is not None:
-                return answer
-            outcome = self._outcome(invocation)
-        finally:
-            self._queue.done(key)  # while this thread records and replies, another may run the next
-        if outcome is None:
-            return _SILENCE
-        if self._stopping.is_set() and request.mid and isinstance(outcome, Failure) and outcome.code in _CUT_SHORT:
+                run.answer = answer
+                return run
+            payload = run.payload = self._prepare(run.invocation)
+            if payload is None:
+                run.answer = _SILENCE
+                return run
+            spec = run.invocation.spec
+            assert spec is not None
+            log.about(request_id=run.invocation.request_id or run.invocation.id)
+            run.begun = self._pool.begin(spec, run.invocation.id, payload)
+        except Failure as failure:
+            run.outcome = failure
+        except Exception:
+            run.outcome = self._own_fault(run.invocation)
+        return run
+
+    def _finish(self, run: _Run, pulse: Pulse) -> None:
+        """Wait for the one outcome of a run."""
+        if run.answer is None and run.outcome is None:
+            assert run.payload is not None and run.invocation.spec is not None
+            log.about(request_id=run.invocation.request_id or run.invocation.id)
+            try:
+                run.outcome = self._run(run.invocation, run.invocation.spec, run.payload, run.begun, pulse)
+            except Failure as failure:
+                run.outcome = failure
+            except Exception:
+                run.outcome = self._own_fault(run.invocation)
+            pulse.beat()
+        run.invocation.ended_s = time.monotonic()
+
+    def _settle(self, run: _Run) -> None:
+        """Record a run's outcome, publish its answer and acknowledge its request."""
+        request = run.invocation.request
+        log.about()
+        try:
+            self._reply(request, run.answer or self._answer(run.invocation, run.outcome))
+        except Exception:
+            logger.exception("dispatch_failed", function=run.key)
+
+    def _answer(self, invocation: Invocation, outcome: Result | Failure | None) -> Answer | None:
+        """The recorded answer of an outcome, ready to be published; None to leave the request to the broker."""
+        assert outcome is not None
+        interrupted = isinstance(outcome, Failure) and outcome.code in _CUT_SHORT
+        if interrupted and self._stopping.is_set() and invocation.request.mid:
             return None
         answer = self._recorder.answer(invocation, outcome)
         self._conclude(invocation, outcome, answer)
         return answer
 
-    def _outcome(self, invocation: Invocation) -> Result | Failure | None:
-        """What comes of an invocation; None to ignore it."""
-        try:
-            payload = self._prepare(invocation)
-            if payload is None:
-                return None
-            assert invocation.spec is not None
-            log.about(request_id=invocation.request_id or invocation.id)
-            return self._run(invocation, invocation.spec, payload)
-        except Failure as failure:
-            return failure
-        except Exception:
-            function = invocation.request.function
-            logger.exception("invocation_internal_error", function=function, invocation_id=invocation.id)
-            return Internal("a fault of the server's own; its log tells more")
+    def _own_fault(self, invocation: Invocation) -> Internal:
+        logger.exception(
+            "invocation_internal_error", function=invocation.request.function, invocation_id=invocation.id
+        )
+        return Internal("a fault of the server's own; its log tells more")
 
-    def _run(self, invocation: Invocation, spec: FunctionSpec, payload: bytes) -> Result:
-        """Call the function, again where its settings say so; raises the last `Failure`.
+    def _run(
+        self, invocation: Invocation, spec: FunctionSpec, payload: bytes, begun: Worker | None, pulse: Pulse
+    ) -> Result:
+        """Call the function, again where its settings say so; raises the last `Failure`. `begun` has the first call.
 
         The pause is spent on this thread, so that a function with `concurrency = 1` keeps its order.
         """
         longest_s = spec.limits.timeout_s + self._config.pool.start_timeout_s + _STUCK_SLACK_S
         pause_s = spec.retry.backoff_s
-        pulse = self._pulses[threading.current_thread().name]
         while True:
             pulse.allow(longest_s + pause_s)
             try:
-                return self._pool.run(spec, invocation.id, payload)
+                return self._pool.run(spec, invocation.id, payload, begun)
             except Failure as failure:
                 if failure.code not in spec.retry.on or invocation.attempts >= spec.retry.attempts:
                     raise
@@ -240,6 +291,7 @@ class Dispatcher:
                                attempt=invocation.attempts, code=failure.code, pause_s=pause_s)  # fmt: skip
             if self._stopping.wait(pause_s):
                 raise Unavailable("the server is stopping")
+            begun = None
             invocation.attempts += 1
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 

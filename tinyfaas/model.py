@@ -140,7 +140,10 @@ class Answer:
 
 @dataclass(slots=True)
 class Invocation:
-    """A request that was accepted, on its way to its one outcome. `arguments` is what the history keeps of them."""
+    """A request that was accepted, on its way to its one outcome. `arguments` is what the history keeps of them.
+
+    It has ended with its outcome, before that is recorded.
+    """
 
     id: str
     request: Request
@@ -150,6 +153,7 @@ class Invocation:
     spec: FunctionSpec | None = None
     arguments: bytes = b""
     attempts: int = 1
+    ended_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

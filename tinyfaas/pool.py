@@ -20,6 +20,7 @@ logger = log.get("pool")
 
 _FIRST_BACKOFF_S = 0.5
 _MIB = 1024 * 1024
+_AT_ONCE_BYTES = 65_536  # of a payload: a socket takes so much though nobody reads it yet
 
 
 @dataclass(slots=True)
@@ -46,11 +47,23 @@ class Pool:
         self.started = 0
         self.killed = 0
 
-    def run(self, spec: FunctionSpec, invocation: str, payload: bytes) -> Result:
-        """Call the function in a warm worker, or a new one; raises the `Failure` that came instead of a result."""
-        worker, cold = self._lease(spec)
+    def begin(self, spec: FunctionSpec, invocation: str, payload: bytes) -> Worker | None:
+        """Send a call to a warm worker, without waiting for anything; None where that can't be."""
+        if len(payload) > _AT_ONCE_BYTES or (worker := self._lease_warm(spec)) is None:
+            return None
+        worker.begin(invocation, payload)
+        return worker
+
+    def run(self, spec: FunctionSpec, invocation: str, payload: bytes, begun: Worker | None = None) -> Result:
+        """Call the function in a warm worker, or a new one; raises the `Failure` that came instead of a result.
+
+        `begun` is the worker to which `begin` has sent this call.
+        """
+        worker, cold = (begun, False) if begun else self._lease(spec)
         try:
-            return Result(worker.call(invocation, payload), cold)
+            if begun is None:
+                worker.begin(invocation, payload)
+            return Result(worker.result(), cold)
         except Failure as failure:
             failure.cold = cold
             if not worker.usable():
@@ -189,11 +202,16 @@ class Pool:
         for worker in idle:
             worker.kill("the server stops")
 
-    def _lease(self, spec: FunctionSpec) -> tuple[Worker, bool]:
+    def _lease_warm(self, spec: FunctionSpec) -> Worker | None:
         while (worker := self._pop_idle(spec.name)) is not None:
             if (worker.spec is spec or worker.spec == spec) and worker.usable():
-                return worker, False
+                return worker
             self.discard(worker)
+        return None
+
+    def _lease(self, spec: FunctionSpec) -> tuple[Worker, bool]:
+        if (worker := self._lease_warm(spec)) is not None:
+            return worker, False
         self._refuse_while_backed_off(spec.name)
         try:
             worker = self.start(spec)

@@ -63,7 +63,7 @@ class Recorder:
 
     def answer(self, invocation: Invocation, outcome: Outcome) -> Answer:
         """Record the outcome and return its answer."""
-        ended_s = time.monotonic()
+        ended_s = invocation.ended_s or time.monotonic()
         head, tail = self._head(invocation), _tail(invocation, outcome, ended_s)
         payload = b"{" + head + _middle(outcome) + tail + b"}"
         if invocation.spec is not None and self._known(invocation.request.function):

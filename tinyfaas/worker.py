@@ -30,6 +30,8 @@ class Worker:
         self.idle_since_s = time.monotonic()
         self.cell: Cell = cells.new(spec)
         self._number = 0
+        self._deadline_s = 0.0
+        self._unsent: Failure | None = None
         self._dead: str | None = None
         self._breach: Failure | None = None
         self._channel = self.cell.channel
@@ -76,16 +78,25 @@ class Worker:
             error = self.cell.hide(str(said.get("error", "func.py could not be loaded")))
             raise BuildFailed(error, detail=self.cell.hide(str(said.get("detail", ""))))
 
-    def call(self, invocation: str, payload: bytes) -> bytes:
-        """Run `main` for a request's payload; returns the result as JSON. Raises a `Failure` for anything else."""
-        limits = self.spec.limits
-        deadline_s = time.monotonic() + limits.timeout_s
+    def begin(self, invocation: str, payload: bytes) -> None:
+        """Send the call of `main` for a request's payload; whatever comes of that is told by `result`."""
+        self._deadline_s = time.monotonic() + self.spec.limits.timeout_s
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._output.begin(invocation)
-        self._send(faaswire.frame(faaswire.CALL, self._number, payload), deadline_s)
+        self._unsent = None
+        try:
+            self._send(faaswire.frame(faaswire.CALL, self._number, payload), self._deadline_s)
+        except Failure as failure:
+            self._unsent = failure
+
+    def result(self) -> bytes:
+        """What `main` returned for the call that was begun, as JSON. Raises a `Failure` for anything else."""
+        limits = self.spec.limits
         largest = max(limits.max_result_bytes, faaswire.LARGEST_ERROR_BYTES)
         try:
-            kind, number, body = self._receive(deadline_s, largest)
+            if self._unsent is not None:
+                raise self._unsent
+            kind, number, body = self._receive(self._deadline_s, largest)
         except Timeout:
             raise Timeout(f"it ran longer than {limits.timeout_s:g} s and was killed") from None
         finally:
@@ -154,11 +165,11 @@ class Worker:
         wanted = faaswire.HEADER.size
         while True:
             left_ms = (deadline_s - time.monotonic()) * 1000
-            ready = self._poll.poll(left_ms) if left_ms > 0 else []
-            if not ready:
+            fds = [fd for fd, _ in self._poll.poll(max(0.0, left_ms))]
+            # An answer that is there counts, also where this thread had other things to do until now.
+            if not fds or (left_ms <= 0 and self._channel_fd not in fds):
                 self.kill("ran too long")
                 raise Timeout("it ran too long and was killed")
-            fds = [fd for fd, _ in ready]
             for fd in fds:  # what was printed before the answer is logged before the answer
                 if fd in self._output.pipes and not self._output.read(fd):
                     self._poll.unregister(fd)
