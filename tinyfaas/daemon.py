@@ -130,7 +130,7 @@ class Daemon:
         output.limit(config.log.output_bytes_per_s)
         self._dispatcher = Dispatcher(
             config, topics, self._registry, self._pool, self._ledger, self._recorder, self._dead_letters,
-            self._retained, self._gateway.reply_invocation, self._gateway.publish_letter,
+            self._retained, self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.rest(),
         )  # fmt: skip
         self._status = Status(
             config, version, self._sandbox, self._delegation, self._gateway, self._dispatcher, self._pool, self._forks,
@@ -141,7 +141,8 @@ class Daemon:
             self._status, self._dispatcher.redrive, self._gateway.reply_command, self._gateway.event,
         )  # fmt: skip
         self._gateway.open(
-            self._dispatcher.submit, self._dispatcher.refuse, self._dispatcher.answer_again, self._admin.submit
+            self._dispatcher.accept, self._dispatcher.arrived, self._dispatcher.refuse, self._dispatcher.answer_again,
+            self._admin.submit,
         )
 
     def run(self) -> int:

@@ -17,7 +17,7 @@ from tinyfaas.config import Config
 from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger, digest_of
 from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
-from tinyfaas.fairqueue import FairQueue
+from tinyfaas.fairqueue import FairQueue, Rest
 from tinyfaas.model import Answer, FunctionSpec, Invocation, Request, Result
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import (
@@ -83,6 +83,7 @@ class Dispatcher:
         retained: Retained,
         reply: Reply,
         publish: Publish,
+        rest: Rest | None = None,
     ) -> None:
         self._config = config
         self._topics = topics
@@ -99,7 +100,7 @@ class Dispatcher:
         self._id_number = 0
         self._numbering = threading.Lock()
         self._most_of_one = max(1, config.threads - 1)
-        self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads)
+        self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads, rest)
         self._stopping = threading.Event()
         names = [f"dispatch-{number}" for number in range(config.threads)]
         self._pulses = {name: Pulse(name) for name in names}
@@ -117,10 +118,17 @@ class Dispatcher:
         """Go by another configuration from the next request on."""
         self._config = config
 
-    def submit(self, request: Request) -> None:
-        """Queue a request for its function; never waits. Unknown functions share one queue."""
+    def accept(self, request: Request) -> None:
+        """Queue a request for its function; never waits. Unknown functions share one queue.
+
+        The thread that does so takes it, or calls `arrived`.
+        """
         request.function = request.topic[len(self._topics.invoke_prefix) :]
-        self._queue.submit(request.function if request.function in self._registry else "", request)
+        self._queue.put(request.function if request.function in self._registry else "", request)
+
+    def arrived(self) -> None:
+        """Wake a thread for what was accepted."""
+        self._queue.wake()
 
     def refuse(self, request: Request, failure: Failure) -> Answer:
         """The answer to a request that may not be held."""
@@ -139,7 +147,8 @@ class Dispatcher:
             topic = self._topics.invoke_prefix + function
             request = Request(topic, payload, qos=1, received_s=time.monotonic(), letter=file)
             self._ledger.hold(request)
-            self.submit(request)
+            self.accept(request)
+            self.arrived()
             count += 1
         return count
 

@@ -1,10 +1,12 @@
 """One connection to the broker: connect for ever, subscribe, receive, publish, acknowledge.
 
-Each connection has a thread that waits on the socket and hands messages on. Answers are written by whichever thread
-made them, straight to the socket: a wake-up of the network thread would cost more than the write itself.
+Each connection has a thread of its own, which connects and is always there to read. Any other thread that has nothing
+else to do may `attend` as well: a request is then run by the thread that read it. Answers are written by whichever
+thread made them, straight to the socket. To wake another thread costs more than to read or to write.
 
-Two locks meet here. `_sending` guards what goes out and whether the connection is up. paho holds a lock of its own
-while it calls back; so no callback takes `_sending`, and what a callback wants sent, the network thread sends later.
+Three locks meet here. `_reading` is held by the one that reads. `_sending` guards what goes out and whether the
+connection is up; it may be taken under `_reading`, and never the other way round. paho holds a lock of its own while it
+calls back; so no callback takes `_sending`, and what a callback wants sent, who reads sends later.
 """
 
 from __future__ import annotations
@@ -12,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-import select
-import socket
 import threading
 import time
 from collections import deque
@@ -31,6 +31,7 @@ from tinyfaas.config import Mqtt
 from tinyfaas.delivery import Admission, Ledger, digest_of
 from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Packed, Received, Session, make_client
+from tinyfaas.gateway.lookout import Lookout
 from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.gateway.subscriptions import Subscriptions
 from tinyfaas.model import Answer, Request
@@ -52,12 +53,14 @@ _STOP_S = 2.0
 class Handlers:
     """Whom the connection tells and asks.
 
-    `accept` gets every new request and `refuse` makes the answer to one beyond the bounds, both on the network thread.
-    `recall` finds the recorded answer of a request. `changed` hears when the connection has come up or gone down.
-    `other_instance` tells whether another server has taken our place.
+    `accept` gets every new request and `refuse` makes the answer to one beyond the bounds, both on the thread that
+    reads. `arrived` hears when that was the connection's own, which runs no request. `recall` finds the recorded answer
+    of a request. `changed` hears when the connection has come up or gone down. `other_instance` tells whether another
+    server has taken our place.
     """
 
     accept: Callable[[Request], None]
+    arrived: Callable[[], object]
     refuse: Callable[[Request], Answer]
     recall: Callable[[Request], Answer | None]
     changed: Callable[[], None]
@@ -93,9 +96,10 @@ class Connection:
         self._stopping = threading.Event()
         self._paused = False
         self._starved = False
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
+        self._unread = False
+        self._reading = threading.Lock()
+        self._lookout = Lookout()
+        self._fault: Exception | None = None
         self._said = ""
         self._reason = ""
         self._rival = ""
@@ -109,7 +113,7 @@ class Connection:
         self._client.on_unsubscribe = lambda _client, _data, mid, *_: subscriptions.unsubscribed(mid)
         self._client.on_received = self._on_received
         self._client.on_confirmed = self._on_confirmed
-        # With this set paho only queues; what writes is `_flush` and the network thread, both under `_sending`.
+        # With this set paho only queues; what writes is `_flush` and who attends, both under `_sending`.
         self._client.on_socket_register_write = lambda *_: None
         self._thread = threading.Thread(target=self._run, name=f"network-{session.client_id}", daemon=True)
 
@@ -155,11 +159,26 @@ class Connection:
                 self._up = False
                 self._client.disconnect()
                 self._flush()
-        self._wake()
+        self._lookout.call()
         self._thread.join(_STOP_S)
         if not self._thread.is_alive():
-            self._wake_read.close()
-            self._wake_write.close()
+            self._lookout.close()
+
+    def attend(self, timeout_s: float) -> None:
+        """Wait until the broker has sent something, and take it in; for any thread that has nothing else to do.
+
+        Returns at the latest after this time, or when somebody rings.
+        """
+        self._lookout.come()
+        try:
+            if self._lookout.wait(timeout_s) or self._unread:
+                self._see_to()
+        finally:
+            self._lookout.leave()
+
+    def ring(self) -> None:
+        """Let one thread that attends return."""
+        self._lookout.ring()
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         """Publish something that answers no request; False if the connection is down."""
@@ -188,7 +207,10 @@ class Connection:
                 self._send(request)
                 self._flush()
         if self._starved and not self._ledger.overfull():
-            self._wake()
+            self._starved = False
+            self._look()
+            if self._unread:  # which nobody sees who looks at the socket
+                self._lookout.call()
 
     # --- what goes out -----------------------------------------------------------------------------------------
 
@@ -226,10 +248,10 @@ class Connection:
         self._client.publish(topic, payload, qos, retain, properties)
 
     def _flush(self) -> None:
-        """Write what is queued, as far as the socket takes it; the network thread sees to the rest."""
+        """Write what is queued, as far as the socket takes it; who attends sees to the rest."""
         self._client.loop_write()
         if self._client.want_write():
-            self._wake()
+            self._look()
 
     def _send_kept(self) -> None:
         with self._sending:
@@ -250,7 +272,7 @@ class Connection:
             properties.CorrelationData = correlation
         return properties
 
-    # --- the network thread ------------------------------------------------------------------------------------
+    # --- the connection's own thread, and those that attend ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -294,45 +316,69 @@ class Connection:
             self.attempted.set()
 
     def _serve(self) -> None:
-        """Read and write until the connection ends."""
+        """Be there for what comes until the connection ends, and see to what is due by the clock."""
+        self._fault = None
+        self._unread = False
+        self._lookout.add(self._client.socket())
         next_tick_s = 0.0
-        while (sock := self._client.socket()) is not None:
+        while self._client.socket() is not None:
+            if self._fault is not None:
+                raise self._fault
             if self._stopping.is_set() and not self._client.want_write():
                 return
             self._pulse.beat()
             now_s = time.monotonic()
             if now_s >= next_tick_s:
                 next_tick_s = now_s + _TICK_S
-                self._client.loop_misc()
+                with self._reading:
+                    self._client.loop_misc()
+                    self._send_kept()
+                    self._see_whether_starved()
+                self._look()
+            if self._lookout.watch(next_tick_s - now_s) or self._unread:
+                self._see_to()
+                self._handlers.arrived()
+
+    def _see_to(self) -> None:
+        """Write what waits, read what is there, and look for more. A fault is left to the connection's own thread."""
+        with self._reading:
+            try:
+                self._write_and_read()
+            except Exception as error:  # noqa: BLE001  (it is raised again, and said, where it ends the connection)
+                self._fault = error
+            if self._fault is not None or self._client.socket() is None:
+                self._lookout.call()
+
+    def _write_and_read(self) -> None:
+        if self._client.want_write():
+            with self._sending:
+                self._client.loop_write()
+        while self._takes():
+            self._client.loop_read(_READ_AT_ONCE)
+            while self._later:
+                self._later.popleft()()
+            if self._outbox:
                 self._send_kept()
-            # Not while the broker's word is awaited: that it took us, or that it took our answers.
-            self._starved = self._up and self._has_window() and self._ledger.overfull()
-            takes = not (self._paused or self._starved)
-            reading = [self._wake_read, sock] if takes else [self._wake_read]
-            writing = [sock] if self._client.want_write() else []
-            # What was read from the socket already, or stands in TLS, select can't see.
-            there = takes and getattr(sock, "pending", int)() > 0
-            wait_s = 0.0 if there else min(_TICK_S, next_tick_s - now_s)
-            readable, writable, _ = select.select(reading, writing, [], wait_s)
-            if self._wake_read in readable:
-                with contextlib.suppress(BlockingIOError):
-                    self._wake_read.recv(4096)
-            if there or sock in readable:
-                self._read()
-            if writable:
-                with self._sending:
-                    self._client.loop_write()
+            self._see_whether_starved()
+            # What was read from the socket already, or stands in TLS, is not seen by looking at the socket.
+            if not self._pending():
+                break
+        self._unread = self._pending()
+        self._look()
 
-    def _read(self) -> None:
-        self._client.loop_read(_READ_AT_ONCE)
-        while self._later:
-            self._later.popleft()()
-        if self._outbox:
-            self._send_kept()
+    def _takes(self) -> bool:
+        return not (self._paused or self._starved)
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full, so it will wake anyway; or closed, and there is nobody to wake
-            self._wake_write.send(b"\0")
+    def _see_whether_starved(self) -> None:
+        # Not while the broker's word is awaited: that it took us, or that it took our answers.
+        self._starved = self._up and self._has_window() and self._ledger.overfull()
+
+    def _pending(self) -> bool:
+        sock = self._client.socket()
+        return sock is not None and getattr(sock, "pending", int)() > 0
+
+    def _look(self) -> None:
+        self._lookout.look(reading=self._takes(), writing=self._client.want_write())
 
     def _failed(self, error: str) -> None:
         if error != self._said:  # once, and not at every attempt
@@ -365,7 +411,7 @@ class Connection:
         self._handlers.changed()
         return time.monotonic() - self._up_since_s
 
-    # --- what paho calls back, all on the network thread but for _on_disconnect and _on_publish ----------------------
+    # --- what paho calls back, all on the thread that reads but for _on_disconnect ---------------------------------
 
     def _on_connect(self, client: Client, _data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:

@@ -15,6 +15,7 @@ from tinyfaas import log
 from tinyfaas.config import Config, Queue
 from tinyfaas.delivery import Ledger
 from tinyfaas.errors import Failure, Overloaded
+from tinyfaas.fairqueue import Rest
 from tinyfaas.gateway.client import Session
 from tinyfaas.gateway.connection import Connection, Handlers
 from tinyfaas.gateway.presence import Presence
@@ -27,6 +28,21 @@ logger = log.get("gateway")
 # Administration is for people and playbooks: a few commands at a time, uploads among them.
 _ADMIN_BOUNDS = Queue(max_requests=200, max_bytes=67_108_864)
 _CONFIRMED_S = 5.0  # how long a change of subscriptions is waited for
+
+
+class _Attending:
+    """The rest of a thread that reads from a connection while it has nothing else to do."""
+
+    def __init__(self, connection: Callable[[], Connection]) -> None:
+        self._connection = connection
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for a message, and take it in."""
+        self._connection().attend(timeout_s)
+
+    def wake(self) -> None:
+        """Wake one that waits."""
+        self._connection().ring()
 
 
 class Gateway:
@@ -52,6 +68,7 @@ class Gateway:
     def open(
         self,
         invoke: Callable[[Request], None],
+        arrived: Callable[[], object],
         refuse: Callable[[Request, Failure], Answer],
         recall: Callable[[Request], Answer | None],
         command: Callable[[Request], None],
@@ -66,6 +83,7 @@ class Gateway:
             self._subscriptions,
             self._ledger,
             invoke,
+            arrived,
             lambda request: refuse(request, overloaded),
             recall,
         )
@@ -78,6 +96,7 @@ class Gateway:
             commands,
             Ledger(_ADMIN_BOUNDS),
             command,
+            lambda: None,
             lambda _: Answer("", b""),
             lambda _: None,
         )
@@ -89,10 +108,11 @@ class Gateway:
         subscriptions: Subscriptions,
         ledger: Ledger,
         accept: Callable[[Request], None],
+        arrived: Callable[[], object],
         refuse: Callable[[Request], Answer],
         recall: Callable[[Request], Answer | None],
     ) -> Connection:
-        handlers = Handlers(accept, refuse, recall, self.wake, self._presence.other_instance)
+        handlers = Handlers(accept, arrived, refuse, recall, self.wake, self._presence.other_instance)
         return Connection(name, self._config.mqtt, session, subscriptions, self._topics.error, ledger, handlers)
 
     def start(self) -> None:
@@ -144,6 +164,10 @@ class Gateway:
         """The functions whose invocations we share in."""
         begin = len(self._topics.share(self._group, ""))
         return frozenset(topic[begin:] for topic in self._subscriptions.wanted) if self._group else frozenset()
+
+    def rest(self) -> Rest:
+        """Where threads that run invocations wait for more: they read themselves what the broker sends."""
+        return _Attending(lambda: self.invocations)
 
     def wait_attempted(self, timeout_s: float) -> None:
         """Wait until each has connected or failed to once."""
