@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +17,7 @@ from paho.mqtt.properties import Properties
 
 from tinyfaas.config import Mqtt
 from tinyfaas.errors import ConfigError
+from tinyfaas.gateway import packets
 from tinyfaas.gateway.stream import Stream
 
 
@@ -32,7 +34,7 @@ class Session:
     receive_maximum: int = 65_535
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """A message as it came. `properties` are paho's, or None where the message has none."""
 
@@ -50,9 +52,8 @@ class ServerClient(Client):
 
     It reads one packet at a time, as far as it is asked to. paho's own way is to read as many at once as it has answers
     unconfirmed; those grow while a full server does not read, so that each time it took more, and the bounds of what is
-    held meant nothing. It reads and writes by way of a `Stream`. And of what comes, it hands on the two kinds of packet
-    that come for each invocation by a short way, where `on_received` and `on_confirmed` are set; paho sees to all
-    others.
+    held meant nothing. It reads and writes by way of a `Stream`. And the three kinds of packet that come and go with
+    each invocation take a short way, where `on_received` and `on_confirmed` are set; paho sees to all others.
     """
 
     on_received: Callable[[Received], None] | None = None
@@ -72,7 +73,7 @@ class ServerClient(Client):
 
     def loop_write(self) -> MQTTErrorCode:
         """Write what is queued, as far as the socket takes it."""
-        code = super().loop_write()
+        code = super().loop_write() if self._out_packet else MQTTErrorCode.MQTT_ERR_SUCCESS
         if isinstance(self._sock, Stream):
             try:
                 self._sock.flush()
@@ -84,46 +85,72 @@ class ServerClient(Client):
         """Whether something waits to be written."""
         return super().want_write() or (isinstance(self._sock, Stream) and self._sock.unsent)
 
-    def _handle_publish(self) -> MQTTErrorCode:
-        flags, packet = self._in_packet["command"], self._in_packet["packet"]
-        qos, v5 = flags >> 1 & 3, self._protocol == MQTTv5
-        end = 2 + int.from_bytes(packet[:2], "big")
-        begin = end + (2 if qos else 0)  # of the properties
-        if self.on_received is None or qos > 1 or begin + v5 > len(packet):
-            return super()._handle_publish()
-        properties = None
-        if v5 and packet[begin]:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            begin += properties.unpack(packet[begin:])[1]  # type: ignore[no-untyped-call]
-        elif v5:
-            begin += 1
-        topic = packet[2:end].decode("utf-8")
-        mid = int.from_bytes(packet[end : end + 2], "big") if qos else 0
-        self.on_received(Received(topic, bytes(packet[begin:]), qos, mid, bool(flags & 8), bool(flags & 1), properties))
+    def publish_once(self, topic: str, payload: bytes, qos: int, properties: bytes) -> None:
+        """Publish what need not be sent again should the connection break: an answer, whose request will come again.
+
+        `properties` as they go into a packet; empty for MQTT 3.1.1. Written by the next `loop_write`, behind what was
+        queued before. Raises `ValueError` for more than a packet can hold.
+        """
+        self._write_behind(packets.publish(topic, payload, qos, self._mid_generate() if qos else 0, properties))
+
+    def acknowledge(self, mid: int) -> None:
+        """Acknowledge a message of QoS 1."""
+        self._write_behind(packets.puback(mid))
+
+    def _write_behind(self, packet: bytes) -> None:
+        if self._out_packet:
+            super().loop_write()
+        if isinstance(self._sock, Stream):  # else the connection is gone, and its end is told elsewhere
+            self._sock.send(packet)
+
+    def _packet_read(self) -> MQTTErrorCode:
+        if self.on_received is None or self._in_packet["command"] or not isinstance(self._sock, Stream):
+            return super()._packet_read()
+        try:
+            found = self._sock.packet()
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        except OSError:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        if found is None:
+            return super()._packet_read()
+        first, body = found
+        self._last_bytes_received = time.monotonic()
+        if not (self._took_publish(first, body) or self._took_puback(first, body)):
+            self._in_packet.update(
+                command=first, have_remaining=1, remaining_length=len(body), to_process=0, packet=bytearray(body)
+            )
+            return super()._packet_read()
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
-        if self.on_confirmed is None:
-            return super()._handle_pubackcomp(cmd)
+    def _took_publish(self, first: int, body: bytes) -> bool:
+        qos, v5 = first >> 1 & 3, self._protocol == MQTTv5
+        end = 2 + int.from_bytes(body[:2], "big")
+        begin = end + (2 if qos else 0)  # of the properties
+        if first & 0xF0 != packets.PUBLISH or self.on_received is None or qos > 1 or begin + v5 > len(body):
+            return False
+        properties = None
+        if v5 and body[begin]:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            begin += properties.unpack(body[begin:])[1]  # type: ignore[no-untyped-call]
+        elif v5:
+            begin += 1
+        topic = body[2:end].decode("utf-8")
+        mid = int.from_bytes(body[end : end + 2], "big") if qos else 0
+        self.on_received(Received(topic, body[begin:], qos, mid, bool(first & 8), bool(first & 1), properties))
+        return True
+
+    def _took_puback(self, first: int, body: bytes) -> bool:
+        if first & 0xF0 != packets.PUBACK or self.on_confirmed is None:
+            return False
         with self._out_message_mutex:
-            if self._out_messages.pop(int.from_bytes(self._in_packet["packet"][:2], "big"), None) is None:
-                return MQTTErrorCode.MQTT_ERR_SUCCESS
-            self._inflight_messages -= 1
+            if self._out_messages.pop(int.from_bytes(body[:2], "big"), None) is not None:
+                self._inflight_messages -= 1
         self.on_confirmed()
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return True
 
     def _create_socket(self) -> Any:
         return Stream(cast("socket.socket", super()._create_socket()))  # there are no websockets here
-
-
-class Packed(Properties):
-    """Properties that many messages share, packed once."""
-
-    def pack(self) -> bytes:
-        """As they go into a packet. Whoever has packed them changes them no more."""
-        if "packed" not in self.__dict__:
-            self.__dict__["packed"] = super().pack()  # type: ignore[no-untyped-call]
-        return self.__dict__["packed"]  # type: ignore[no-any-return]
 
 
 def make_client(settings: Mqtt, session: Session) -> ServerClient:

@@ -30,9 +30,10 @@ from tinyfaas import log
 from tinyfaas.config import Mqtt
 from tinyfaas.delivery import Admission, Ledger, digest_of
 from tinyfaas.gateway.acks import Acknowledgements
-from tinyfaas.gateway.client import Packed, Received, Session, make_client
+from tinyfaas.gateway.client import Received, Session, make_client
 from tinyfaas.gateway.lookout import Lookout
 from tinyfaas.gateway.outbox import Outbox
+from tinyfaas.gateway.packets import answer_properties
 from tinyfaas.gateway.subscriptions import Subscriptions
 from tinyfaas.model import Answer, Request
 from tinyfaas.pulse import Pulse
@@ -81,7 +82,6 @@ class Connection:
         self._ledger = ledger
         self._handlers = handlers
         self._v5 = settings.protocol == "5"
-        self._plain = self._properties(None)
         self._sending = threading.RLock()
         self._up = False
         self._up_since_s = 0.0
@@ -185,7 +185,8 @@ class Connection:
         with self._sending:
             if not self._up:
                 return False
-            self._publish(topic, payload, qos, self._plain, retain=retain)
+            self._published += bool(qos)
+            self._client.publish(topic, payload, qos, retain, self._properties(None))
             self._flush()
         return True
 
@@ -228,24 +229,27 @@ class Connection:
 
     def _send(self, request: Request) -> None:
         assert request.answer is not None
-        self._publish_answer(request, request.answer)
-        if request.mid and request.epoch == self._epoch:
+        acknowledged = bool(request.mid and request.epoch == self._epoch)
+        self._publish_answer(request, request.answer, once=acknowledged or not request.qos)
+        if acknowledged:
             for mid in self._acks.answered(request.mid):
-                self._client.ack(mid, 1)
+                self._client.acknowledge(mid)
         self._ledger.settle(request)
 
-    def _publish_answer(self, request: Request, answer: Answer) -> None:
+    def _publish_answer(self, request: Request, answer: Answer, *, once: bool) -> None:
+        """With `once`, what the connection loses is lost; then the request itself comes again, and is answered again."""
         if answer.payload and answer.topic:
-            properties = self._properties(request.correlation) if request.correlation is not None else self._plain
-            self._publish(answer.topic, answer.payload, request.qos, properties)
+            self._publish(answer.topic, answer.payload, request.qos, request.correlation, once=once)
         if answer.error_payload:
-            self._publish(self._error_topic, answer.error_payload, request.qos, self._plain)
+            self._publish(self._error_topic, answer.error_payload, request.qos, None, once=once)
 
-    def _publish(
-        self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool = False
-    ) -> None:
-        self._published += 1
-        self._client.publish(topic, payload, qos, retain, properties)
+    def _publish(self, topic: str, payload: bytes, qos: int, correlation: bytes | None, *, once: bool) -> None:
+        self._published += bool(qos)
+        if once:
+            properties = answer_properties(correlation) if self._v5 else b""
+            self._client.publish_once(topic, payload, qos, properties)
+        else:
+            self._client.publish(topic, payload, qos, properties=self._properties(correlation))
 
     def _flush(self) -> None:
         """Write what is queued, as far as the socket takes it; who attends sees to the rest."""
@@ -266,7 +270,7 @@ class Connection:
     def _properties(self, correlation: bytes | None) -> Properties | None:
         if not self._v5:
             return None
-        properties = Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = "application/json"
         if correlation is not None:
             properties.CorrelationData = correlation
@@ -419,6 +423,7 @@ class Connection:
             return
         session_present = bool(flags.session_present)
         self._receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
+        self._published, self._confirmed, self._confirming = 0, 0, itertools.count(1)  # the broker counts anew too
         self._epoch += 1  # nothing is sent before `_came_up`, but messages may come right behind this
         self._acks.begin_connection()
         self._ledger.resume(session_present=session_present)
@@ -455,7 +460,7 @@ class Connection:
         answer = self._handlers.refuse(request)
         with self._sending:
             if self._up:
-                self._publish_answer(request, answer)
+                self._publish_answer(request, answer, once=True)
                 self._flush()
 
     def _request(self, message: Received) -> Request:

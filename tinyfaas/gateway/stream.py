@@ -10,7 +10,10 @@ import socket
 import ssl
 from typing import Any
 
+from tinyfaas.gateway.packets import whole
+
 _READ_BYTES = 65_536
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Stream:
@@ -30,6 +33,22 @@ class Stream:
         self._at = min(begin + count, len(self._read))
         return self._read[begin : self._at]
 
+    def packet(self) -> tuple[int, bytes] | None:
+        """The first byte and the body of the next packet; None if it is not all here, or `recv` has begun with it.
+
+        Raises `BlockingIOError` if there is nothing at all, and `OSError` as a socket does.
+        """
+        if self._at == len(self._read):
+            try:
+                self._read, self._at = self._socket.recv(_READ_BYTES), 0
+            except _NOT_NOW as error:
+                raise BlockingIOError from error
+        found = whole(self._read, self._at)
+        if found is None:
+            return None
+        first, self._at = self._read[self._at], found[1]
+        return first, self._read[found[0] : found[1]]
+
     def send(self, data: bytes | bytearray) -> int:
         """Take all of it."""
         self._unsent += data
@@ -40,7 +59,7 @@ class Stream:
         while self._unsent:
             try:
                 written = self._socket.send(self._unsent)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except _NOT_NOW:
                 return
             del self._unsent[:written]
 
