@@ -130,7 +130,8 @@ class Daemon:
         output.limit(config.log.output_bytes_per_s)
         self._dispatcher = Dispatcher(
             config, topics, self._registry, self._pool, self._ledger, self._recorder, self._dead_letters,
-            self._retained, self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.rest(),
+            self._retained, self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.send_answers,
+            self._gateway.rest(),
         )  # fmt: skip
         self._status = Status(
             config, version, self._sandbox, self._delegation, self._gateway, self._dispatcher, self._pool, self._forks,

@@ -46,6 +46,7 @@ Publish = Callable[[str, bytes], None]
 _STUCK_SLACK_S = 10.0
 _QUIET_S = 0.25
 _LOOK_S = 0.02
+_TOGETHER = 8  # answers at most that wait for each other
 _SILENCE = Answer("", b"")
 
 
@@ -63,12 +64,16 @@ class _Run:
     outcome: Result | Failure | None = None
     answer: Answer | None = None
 
+    def is_over(self) -> bool:
+        """Whether its outcome is there, so that nobody need wait for it."""
+        return self.outcome is not None or self.answer is not None or bool(self.begun and self.begun.answered())
+
 
 class Dispatcher:
     """Runs requests on a bounded number of threads; `reply` publishes an answer and acknowledges its request.
 
-    `reply(request, None)` drops a request unanswered: at a stop, so that the broker delivers it again. `publish` sends
-    what answers nobody.
+    `reply(request, None)` drops a request unanswered: at a stop, so that the broker delivers it again. What was replied
+    goes out with the next `send_answers`. `publish` sends what answers nobody.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Dispatcher:
         retained: Retained,
         reply: Reply,
         publish: Publish,
+        send_answers: Callable[[], object],
         rest: Rest | None = None,
     ) -> None:
         self._config = config
@@ -95,6 +101,7 @@ class Dispatcher:
         self._retained = retained
         self._reply = reply
         self._publish = publish
+        self._send_answers = send_answers
         self._node = config.node.name
         self._id_prefix = secrets.token_hex(4)
         self._id_number = 0
@@ -204,9 +211,11 @@ class Dispatcher:
     def _serve(self, pulse: Pulse) -> None:
         """Take requests, one after the other: each is under way before the one before is recorded and answered.
 
-        So a worker has something to do while this thread writes, and no thread needs to be woken for that.
+        So a worker has something to do while this thread writes, and no thread needs to be woken for that. Answers go
+        out together as long as this thread does not wait.
         """
         before: _Run | None = None
+        unsent = 0
         while True:
             finished = before.key if before else None
             taken = self._queue.take(finished, pulse.beat, wait=before is None)
@@ -214,8 +223,12 @@ class Dispatcher:
             run = self._start(*taken) if taken else None
             if before is not None:
                 self._settle(before)
+                unsent += 1
             elif run is None:
                 return
+            if unsent and (unsent >= _TOGETHER or run is None or not run.is_over()):
+                self._send_answers()
+                unsent = 0
             if run is not None:
                 self._finish(run, pulse)
             before = run
@@ -376,6 +389,7 @@ class Dispatcher:
         invocation = self._begin(request)
         invocation.request_id = glimpse_request_id(request.payload)
         self._reply(request, self._recorder.answer(invocation, Unavailable("the server is stopping")))
+        self._send_answers()
 
     def _begin(self, request: Request) -> Invocation:
         with self._numbering:

@@ -89,6 +89,10 @@ class Worker:
         except Failure as failure:
             self._unsent = failure
 
+    def answered(self) -> bool:
+        """Whether what `result` waits for is there, or soon will be: it has begun to come."""
+        return self._unsent is not None or any(fd == self._channel_fd for fd, _ in self._poll.poll(0))
+
     def result(self) -> bytes:
         """What `main` returned for the call that was begun, as JSON. Raises a `Failure` for anything else."""
         limits = self.spec.limits

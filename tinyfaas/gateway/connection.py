@@ -193,7 +193,7 @@ class Connection:
     def reply(self, request: Request, answer: Answer | None) -> None:
         """Publish an answer, then acknowledge its request. Without one the request is left to the broker.
 
-        What can't be sent now is kept and sent after the reconnect.
+        Both go out with the next `send`. What can't be sent now is kept and sent after the reconnect.
         """
         with self._sending:
             if answer is None:
@@ -206,12 +206,17 @@ class Connection:
                 self._outbox.keep(request, until_redelivered=False)
             else:
                 self._send(request)
-                self._flush()
         if self._starved and not self._ledger.overfull():
             self._starved = False
             self._look()
             if self._unread:  # which nobody sees who looks at the socket
                 self._lookout.call()
+
+    def send(self) -> None:
+        """Let what was replied go out."""
+        with self._sending:
+            if self._up:
+                self._flush()
 
     # --- what goes out -----------------------------------------------------------------------------------------
 

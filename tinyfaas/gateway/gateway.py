@@ -181,12 +181,17 @@ class Gateway:
         return self.invocations.up and self.administration.up
 
     def reply_invocation(self, request: Request, answer: Answer | None) -> None:
-        """Answer an invocation on the connection it came by."""
+        """Answer an invocation on the connection it came by, with the next `send_answers`."""
         self.invocations.reply(request, answer)
+
+    def send_answers(self) -> None:
+        """Let the answers to invocations go out."""
+        self.invocations.send()
 
     def reply_command(self, request: Request, answer: Answer | None) -> None:
         """Answer an administrative command on the connection it came by."""
         self.administration.reply(request, answer)
+        self.administration.send()
 
     def stuck(self, within_s: float) -> list[str]:
         """Connections whose thread has died, or has shown no life within this time."""
