@@ -78,8 +78,9 @@ class Lookout:
             os.close(bell)
 
     def _aim(self, epoll: select.epoll, events: int) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or there was none yet
-            epoll.modify(self._sock, events | _ONCE)
+        if self._sock is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                epoll.modify(self._sock, events | _ONCE)
 
 
 def _with_bell() -> tuple[select.epoll, int]:

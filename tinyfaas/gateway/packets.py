@@ -1,0 +1,65 @@
+"""The three MQTT packets that come and go with every invocation, to and from bytes; paho sees to all others.
+
+Pure functions. paho makes an object of each, keeps it, and takes it apart again: most of the time of an invocation.
+"""
+
+from __future__ import annotations
+
+PUBLISH, PUBACK = 0x30, 0x40
+_LARGEST = 268_435_455
+_JSON = b"\x03\x00\x10application/json"  # the property Content Type
+_CORRELATION = b"\x09"
+NO_PROPERTIES = b"\x00"
+JSON_PROPERTIES = bytes([len(_JSON)]) + _JSON
+
+
+def publish(topic: str, payload: bytes, qos: int, mid: int, properties: bytes) -> bytes:
+    """A PUBLISH of QoS 0 or 1; `properties` with their length before them, empty for MQTT 3.1.1.
+
+    Raises `ValueError` for more than a packet can hold.
+    """
+    name = topic.encode("utf-8")
+    identifier = mid.to_bytes(2, "big") if qos else b""
+    length = 2 + len(name) + len(identifier) + len(properties) + len(payload)
+    if length > _LARGEST or len(name) > 65_535:
+        raise ValueError(f"a packet of {length} bytes is more than MQTT can carry")
+    head = bytes([PUBLISH | qos << 1]) + length_bytes(length) + len(name).to_bytes(2, "big")
+    return b"".join((head, name, identifier, properties, payload))
+
+
+def puback(mid: int) -> bytes:
+    """A PUBACK that says success."""
+    return b"\x40\x02" + mid.to_bytes(2, "big")
+
+
+def answer_properties(correlation: bytes | None) -> bytes:
+    """What an answer carries in MQTT 5."""
+    if correlation is None:
+        return JSON_PROPERTIES
+    properties = _JSON + _CORRELATION + len(correlation).to_bytes(2, "big") + correlation
+    return length_bytes(len(properties)) + properties
+
+
+def length_bytes(length: int) -> bytes:
+    """A length as MQTT writes it: seven bits to a byte, the low ones first."""
+    if length < 128:
+        return bytes([length])
+    digits = bytearray()
+    while True:
+        length, digit = length >> 7, length & 127
+        digits.append(digit | 128 if length else digit)
+        if not length:
+            return bytes(digits)
+
+
+def whole(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the body of the packet that begins at `at` begins and ends; None if not all of it is there."""
+    length = shift = 0
+    for begin in range(at + 1, min(at + 5, len(data))):
+        digit = data[begin]
+        length |= (digit & 127) << shift
+        if digit < 128:
+            end = begin + 1 + length
+            return (begin + 1, end) if end <= len(data) else None
+        shift += 7
+    return None
