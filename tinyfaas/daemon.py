@@ -142,7 +142,10 @@ class Daemon:
             self._status, self._dispatcher.redrive, self._gateway.reply_command, self._gateway.event,
         )  # fmt: skip
         self._gateway.open(
-            self._dispatcher.accept, self._dispatcher.arrived, self._dispatcher.refuse, self._dispatcher.answer_again,
+            self._dispatcher.accept,
+            self._dispatcher.arrived,
+            self._dispatcher.refuse,
+            self._dispatcher.answer_again,
             self._admin.submit,
         )
 

@@ -250,7 +250,7 @@ class Dispatcher:
             run.begun = self._pool.begin(spec, run.invocation.id, payload)
         except Failure as failure:
             run.outcome = failure
-        except Exception:
+        except Exception:  # noqa: BLE001  (`_own_fault` logs it)
             run.outcome = self._own_fault(run.invocation)
         return run
 
@@ -263,7 +263,7 @@ class Dispatcher:
                 run.outcome = self._run(run.invocation, run.invocation.spec, run.payload, run.begun, pulse)
             except Failure as failure:
                 run.outcome = failure
-            except Exception:
+            except Exception:  # noqa: BLE001  (`_own_fault` logs it)
                 run.outcome = self._own_fault(run.invocation)
             pulse.beat()
         run.invocation.ended_s = time.monotonic()
@@ -288,9 +288,7 @@ class Dispatcher:
         return answer
 
     def _own_fault(self, invocation: Invocation) -> Internal:
-        logger.exception(
-            "invocation_internal_error", function=invocation.request.function, invocation_id=invocation.id
-        )
+        logger.exception("invocation_internal_error", function=invocation.request.function, invocation_id=invocation.id)
         return Internal("a fault of the server's own; its log tells more")
 
     def _run(

@@ -58,6 +58,12 @@ def test_of_many_that_attend_one_wakes_for_each_time_that_something_is_looked_fo
         woken.append(lookout.wait(PATIENCE_S))
         lookout.leave()
 
+    def wait_woken(count: int) -> None:
+        def enough() -> bool:
+            return len(woken) >= count
+
+        eventually(enough, f"thread {count} to wake")
+
     threads = [threading.Thread(target=attend) for _ in range(4)]
     with watched(lookout) as (_, theirs):
         for thread in threads:

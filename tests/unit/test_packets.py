@@ -32,7 +32,9 @@ topics = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characte
 
 
 @given(topic=topics, payload=st.binary(max_size=20_000), qos=st.integers(0, 1), correlation=st.none() | st.binary())
-def test_an_answer_looks_as_if_paho_had_made_it(topic: str, payload: bytes, qos: int, correlation: bytes | None) -> None:
+def test_an_answer_looks_as_if_paho_had_made_it(
+    topic: str, payload: bytes, qos: int, correlation: bytes | None
+) -> None:
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     properties.ContentType = "application/json"
     if correlation is not None:

@@ -116,12 +116,10 @@ class ServerClient(Client):
             return super()._packet_read()
         first, body = found
         self._last_bytes_received = time.monotonic()
-        if not (self._took_publish(first, body) or self._took_puback(first, body)):
-            self._in_packet.update(
-                command=first, have_remaining=1, remaining_length=len(body), to_process=0, packet=bytearray(body)
-            )
-            return super()._packet_read()
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
+        if self._took_publish(first, body) or self._took_puback(first, body):
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        self._sock.put_back()
+        return super()._packet_read()
 
     def _took_publish(self, first: int, body: bytes) -> bool:
         qos, v5 = first >> 1 & 3, self._protocol == MQTTv5

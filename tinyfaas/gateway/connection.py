@@ -11,7 +11,6 @@ calls back; so no callback takes `_sending`, and what a callback wants sent, who
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import random
 import threading
@@ -242,7 +241,7 @@ class Connection:
         self._ledger.settle(request)
 
     def _publish_answer(self, request: Request, answer: Answer, *, once: bool) -> None:
-        """With `once`, what the connection loses is lost; then the request itself comes again, and is answered again."""
+        """With `once`, what the connection loses is lost; its request comes again then, and is answered again."""
         if answer.payload and answer.topic:
             self._publish(answer.topic, answer.payload, request.qos, request.correlation, once=once)
         if answer.error_payload:
@@ -281,7 +280,7 @@ class Connection:
             properties.CorrelationData = correlation
         return properties
 
-    # --- the connection's own thread, and those that attend ------------------------------------------------------------------------------------
+    # --- the connection's own thread, and those that attend -------------------------------------------------------
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S

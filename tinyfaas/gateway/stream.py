@@ -22,7 +22,7 @@ class Stream:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._read = b""
-        self._at = 0
+        self._at = self._packet_at = 0
         self._unsent = bytearray()
 
     def recv(self, count: int) -> bytes:
@@ -46,8 +46,12 @@ class Stream:
         found = whole(self._read, self._at)
         if found is None:
             return None
-        first, self._at = self._read[self._at], found[1]
-        return first, self._read[found[0] : found[1]]
+        self._packet_at, self._at = self._at, found[1]
+        return self._read[self._packet_at], self._read[found[0] : found[1]]
+
+    def put_back(self) -> None:
+        """Let the packet that came last come again."""
+        self._at = self._packet_at
 
     def send(self, data: bytes | bytearray) -> int:
         """Take all of it."""
