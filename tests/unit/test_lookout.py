@@ -70,7 +70,7 @@ def test_of_many_that_attend_one_wakes_for_each_time_that_something_is_looked_fo
             thread.start()
         theirs.send(b"x")
         for count in range(1, 5):
-            eventually(lambda count=count: len(woken) >= count, f"thread {count} to wake")
+            wait_woken(count)
             assert len(woken) == count
             lookout.look(reading=True, writing=False)
         for thread in threads:
