@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 from tinyfaas import family, processes
@@ -140,30 +141,32 @@ class Cells:
         try:
             if not self._delegation.missing:
                 group = self._delegation.group(spec.limits)
-            cell = Cell(spec, self._forks, box, group, tuple(secrets.values()))
+            start = self._start(spec, secrets, boxed=box is not None)
+            return Cell(spec, self._forks, box, group, tuple(secrets.values()), start)
         except OSError as error:
             _clear(box, group)
             raise BuildFailed(f"the worker could not be started: {error}", detail=str(error)) from None
-        cell.begin({
+
+    def _start(self, spec: FunctionSpec, secrets: Mapping[str, str], *, boxed: bool) -> dict[str, Any]:
+        return {
             "title": f"faas {spec.name}",
             "python": str(spec.python),
             "code_dir": str(spec.code_dir),
             "state_dir": str(spec.state_dir),
             "largest": spec.limits.max_result_bytes,
             "environ": {**_environment(spec, self._node), **spec.surroundings.env, **secrets},
-            "bounds": _bounds(spec.limits, boxed=box is not None),
-            "parent": 0 if box else os.getpid(),
+            "bounds": _bounds(spec.limits, boxed=boxed),
+            "parent": 0 if boxed else os.getpid(),
             "seccomp": self.sandbox.filter,
-        })  # fmt: skip
-        return cell
+        }
 
 
 class Cell:
     """One worker's process. `channel` is our end of its frames, `pipes` what it prints; `exit_fd` tells its end."""
 
     def __init__(self, spec: FunctionSpec, forks: ForkServer, box: Box | None, group: Group | None,
-                 hidden: tuple[str, ...]) -> None:  # fmt: skip
-        """Fork it; raises `OSError`. It waits to be told what to be. `hidden` is what no log may show."""
+                 hidden: tuple[str, ...], start: Mapping[str, Any]) -> None:  # fmt: skip
+        """Fork it; raises `OSError`. `hidden` is what no log may show; `start` tells it what to be."""
         parts = [part for text in hidden for part in (text, *text.splitlines())]  # what is printed comes line by line
         self.hidden = tuple(part for part in parts if len(part) >= _SHORTEST_HIDDEN)
         self.limits, self.state_dir = spec.limits, spec.state_dir
@@ -174,9 +177,12 @@ class Cell:
         fds = {"c": theirs.fileno(), "o": said_out, "e": said_err}
         if box is not None:
             fds["n" if spec.limits.network else "N"] = box.pidfd
+        told = faaswire.frame(faaswire.START, 0, json.dumps(start).encode())
         try:
             if group is not None:
                 fds["g"] = group.folder_fd()
+            ours.setblocking(False)
+            told = told[ours.send(told) :]  # it finds there already what to be, and need not wait for us
             self.pid = forks.fork(fds)
         except OSError:
             ours.close()
@@ -189,6 +195,11 @@ class Cell:
             os.close(said_err)
             if "g" in fds:
                 os.close(fds["g"])
+        if told:
+            ours.setblocking(True)
+            with contextlib.suppress(OSError):  # it has died: whoever waits for its answer will see
+                ours.sendall(told)
+            ours.setblocking(False)
         self.exit_fd = os.pidfd_open(self.pid)
         self.channel = ours
         self.pipes = {out: "stdout", err: "stderr"}
@@ -204,12 +215,6 @@ class Cell:
     def inside(self) -> int:
         """A process that sees the file systems which the function sees."""
         return self._box.inside if self._box else self.pid
-
-    def begin(self, start: dict[str, Any]) -> None:
-        """Tell it what to be."""
-        with contextlib.suppress(OSError):  # it has died: whoever waits for its answer will see
-            self.channel.sendall(faaswire.frame(faaswire.START, 0, json.dumps(start).encode()))
-        self.channel.setblocking(False)
 
     def hide(self, text: str) -> str:
         """A text without the secrets that were given to the function."""

@@ -90,11 +90,11 @@ def become(channel_fd: int, stdout: int, stderr: int) -> NoReturn:
     channel = faasworker.Channel(faascell.settle(channel_fd, stdout, stderr))
     start: dict[str, Any] = json.loads(channel.receive()[1])
     try:
-        if start["parent"]:
-            faascell.die_with(start["parent"])
         faascell.give_up(start)
         os.chdir(start["state_dir"])
         faascell.join(start["python"], start["environ"])
+        if start["parent"]:
+            faascell.die_with(start["parent"])
         faascell.forbid(start["seccomp"])
     except Exception as error:  # noqa: BLE001  (whatever keeps it from being a worker, the server is told)
         faasworker.refuse(channel, error)

@@ -40,21 +40,28 @@ def fork_into(group: int | None) -> int:
     """Fork, with the child in a control group (its folder), if one is given; returns as `os.fork` does.
 
     The child is born there: to move there would wait for the kernel's other processors, ten milliseconds and more.
-    Its C library does not know that it is another process: all that it may do is to fork once more.
+    All that the child may do is to fork once more: what Python does after a fork is left out here, and in a group its C
+    library does not know that it is another process.
     """
     if group is None:
-        return os.fork()
+        return _forked(int(_libc_at_once.fork()))
     # flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
     arguments = (ctypes.c_uint64 * 11)(_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
     child = int(_libc_at_once.syscall(_CLONE3, arguments, ctypes.c_size_t(ctypes.sizeof(arguments))))
     if child >= 0:
         return child
-    child = os.fork()  # a filter of system calls refused it
+    child = _forked(int(_libc_at_once.fork()))  # a filter of system calls refused it
     if child == 0:
         procs = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=group)
         os.write(procs, b"0\n")
         os.close(procs)
     return child
+
+
+def _forked(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "fork")
+    return result
 
 
 def enter(sandbox: int | None, *, network: bool) -> None:
@@ -108,7 +115,13 @@ def give_up(start: Mapping[str, Any]) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Without a sandbox nothing else ends a worker whose server was killed."""
+    """Without a sandbox nothing else ends a worker whose server was killed.
+
+    Only when the process in between has ended is the server its parent, and there is a parent to die with.
+    """
+    between = os.getppid()
+    while os.getppid() == between != parent:
+        os.sched_yield()
     _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
@@ -161,5 +174,6 @@ def _try_to(do: Callable[[], object]) -> None:
 
 
 def _write(path: str, value: int) -> None:
-    with open(path, "w", encoding="ascii") as file:  # noqa: PTH123  (plain text is quicker)
-        file.write(str(value))
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # `open` would load a codec, at every cold start
+    os.write(fd, b"%d" % value)
+    os.close(fd)
