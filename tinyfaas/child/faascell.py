@@ -34,6 +34,10 @@ _CLONE3, _INTO_CGROUP = 435, 0x2_0000_0000  # the first is the same on every pro
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc_at_once = ctypes.PyDLL(None)  # keeps the interpreter's lock: the child must not find it given away
+# Made once for all: what a worker makes itself, it has in memory of its own.
+_prctl, _capset = _libc.prctl, _libc.capset
+_capability_head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+_no_capabilities = (ctypes.c_uint32 * 6)()
 
 
 def fork_into(group: int | None) -> int:
@@ -83,9 +87,7 @@ def settle(channel: int, stdout: int, stderr: int) -> int:
         os.dup2(channel, _CHANNEL, inheritable=False)
     os.closerange(_CHANNEL + 1, _MOST_DESCRIPTORS)
     os.setsid()
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  (kept open)
-    sys.stdout = _printing_to(1)
-    sys.stderr = _printing_to(2)
+    sys.stdin, sys.stdout, sys.stderr = _streams
     return _CHANNEL
 
 
@@ -94,9 +96,26 @@ def _printing_to(fd: int) -> io.TextIOWrapper:
     return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
+def _standard_streams() -> tuple[io.TextIOWrapper, io.TextIOWrapper, io.TextIOWrapper]:
+    """stdin, stdout and stderr, which all workers share until they use them; made over pipes, as theirs will be."""
+    saved = [os.dup(fd) for fd in (1, 2)]
+    reading, writing = os.pipe()
+    for fd in (1, 2):
+        os.dup2(writing, fd)
+    streams = open(0, encoding="utf-8", closefd=False), _printing_to(1), _printing_to(2)
+    for fd, old in zip((1, 2), saved, strict=True):
+        os.dup2(old, fd)
+    for fd in (*saved, reading, writing):
+        os.close(fd)
+    return streams
+
+
+_streams = _standard_streams()
+
+
 def give_up(start: Mapping[str, Any]) -> None:
     """Set the limits that the kernel holds, give up all privileges, and be the first to go when memory runs out."""
-    _libc.prctl(_SET_NAME, start["title"].encode()[:15], 0, 0, 0)
+    _prctl(_SET_NAME, start["title"].encode()[:15], 0, 0, 0)
     for name, value in start["bounds"].items():
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
@@ -104,14 +123,13 @@ def give_up(start: Mapping[str, Any]) -> None:
         resource.setrlimit(kind, (wanted, wanted))
     _try_to(lambda: _write("/proc/self/oom_score_adj", _OOM_SCORE))
     _try_to(lambda: os.nice(_NICENESS))
-    _demand("prctl", _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _demand("prctl", _prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     for capability in range(_MOST_CAPABILITIES):
-        if _libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0):
+        if _prctl(_CAPBSET_DROP, capability, 0, 0, 0):
             break  # the kernel knows no more, or there was nothing to drop
-    nothing = (ctypes.c_uint32 * 6)()
-    _demand("capset", _libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), nothing))
+    _demand("capset", _capset(_capability_head, _no_capabilities))
     # Who enters a namespace can't be looked at; the server looks at how much memory its workers use.
-    _libc.prctl(_SET_DUMPABLE, 1, 0, 0, 0)
+    _prctl(_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def die_with(parent: int) -> None:
@@ -122,7 +140,7 @@ def die_with(parent: int) -> None:
     between = os.getppid()
     while os.getppid() == between != parent:
         os.sched_yield()
-    _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -142,7 +160,10 @@ def join(python: str, environ: Mapping[str, str]) -> None:
     sys.argv[:] = [""]
     sys.modules["__main__"] = types.ModuleType("__main__")
     site.PREFIXES[:] = [prefix]
-    site.addsitedir(packages)
+    if any(name.endswith(".pth") for name in os.listdir(packages)):  # noqa: PTH208  (as above)
+        site.addsitedir(packages)
+    else:
+        sys.path.append(packages)
 
 
 def forbid(program: str) -> None:
@@ -156,7 +177,7 @@ def forbid(program: str) -> None:
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
     filter_ = Program(len(instructions) // 8, ctypes.addressof(buffer))
-    _demand("seccomp", _libc.prctl(_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(filter_), 0, 0))
+    _demand("seccomp", _prctl(_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(filter_), 0, 0))
 
 
 def _demand(call: str, result: int) -> None:
