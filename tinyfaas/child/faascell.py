@@ -102,7 +102,8 @@ def _standard_streams() -> tuple[io.TextIOWrapper, io.TextIOWrapper, io.TextIOWr
     reading, writing = os.pipe()
     for fd in (1, 2):
         os.dup2(writing, fd)
-    streams = open(0, encoding="utf-8", closefd=False), _printing_to(1), _printing_to(2)
+    stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  (kept open)
+    streams = stdin, _printing_to(1), _printing_to(2)
     for fd, old in zip((1, 2), saved, strict=True):
         os.dup2(old, fd)
     for fd in (*saved, reading, writing):
