@@ -83,17 +83,22 @@ def parse_object(payload: bytes) -> dict[str, Any]:
     """A request's payload as an object; empty is `{}`. Raises `BadRequest` for anything else."""
     if not payload:
         return {}
+    parsed = parse_json(payload)
+    if not isinstance(parsed, dict):
+        raise BadRequest(f"the payload must be a JSON object, not {_json_name(parsed)}")
+    return parsed
+
+
+def parse_json(payload: bytes) -> Any:
+    """What a payload says in JSON; raises `BadRequest` where it is none."""
     try:
-        parsed = _from_json(payload.decode("utf-8"))
+        return _from_json(payload.decode("utf-8"))
     except UnicodeDecodeError:
         raise BadRequest("the payload is not UTF-8") from None
     except RecursionError:
         raise BadRequest("the payload is nested too deeply") from None
     except ValueError as error:
         raise BadRequest(f"the payload is not JSON: {error}") from None
-    if not isinstance(parsed, dict):
-        raise BadRequest(f"the payload must be a JSON object, not {_json_name(parsed)}")
-    return parsed
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Packed, Received, Session, make_client
 from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.gateway.subscriptions import Subscriptions
-from tinyfaas.model import Answer, Request
+from tinyfaas.loops import PROPERTY
+from tinyfaas.model import Answer, Firing, Request
 from tinyfaas.pulse import Pulse
 
 logger = log.get("gateway")
@@ -46,6 +47,8 @@ _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next 
 _STANDBY_S = 15.0  # how often a server whose name another one has looks whether that is still so
 _LOOKUP_S = 60.0  # to find the broker's address: a resolver asks each of its servers, and asks again
 _STOP_S = 2.0
+_MOST_CHAINS = 256  # of which the properties are kept
+_SILENCE = Answer("", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Connection:
         self._handlers = handlers
         self._v5 = settings.protocol == "5"
         self._plain = self._properties(None)
+        self._chained: dict[str, Properties | None] = {}
         self._sending = threading.RLock()
         self._up = False
         self._up_since_s = 0.0
@@ -190,6 +194,12 @@ class Connection:
         if self._starved and not self._ledger.overfull():
             self._wake()
 
+    def discard(self, request: Request) -> None:
+        """One function less needs this message: if nobody does any more, acknowledge it. Any thread may say so."""
+        self._later.append(lambda: self._done_with(request))
+        if threading.current_thread() is not self._thread:
+            self._wake()
+
     # --- what goes out -----------------------------------------------------------------------------------------
 
     def _awaits_redelivery(self, request: Request) -> bool:
@@ -211,13 +221,28 @@ class Connection:
             for mid in self._acks.answered(request.mid):
                 self._client.ack(mid, 1)
         self._ledger.settle(request)
+        if isinstance(request, Firing):
+            for cause in request.causes:
+                self._done_with(cause)
+
+    def _done_with(self, cause: Request) -> None:
+        """What a message has called once less to call is published; after the last, the message is acknowledged."""
+        with self._sending:
+            cause.firings -= 1
+            if not cause.firings:
+                self.reply(cause, _SILENCE)
 
     def _publish_answer(self, request: Request, answer: Answer) -> None:
+        plain = self._with_chain(answer.chain) if answer.chain else self._plain
         if answer.payload and answer.topic:
-            properties = self._properties(request.correlation) if request.correlation is not None else self._plain
+            properties = plain
+            if request.correlation is not None:
+                properties = self._properties(request.correlation, answer.chain if request.chain else "")
             self._publish(answer.topic, answer.payload, request.qos, properties)
+        for each in answer.publications:
+            self._publish(each.topic, each.payload, each.qos, plain, retain=each.retain)
         if answer.error_payload:
-            self._publish(self._error_topic, answer.error_payload, request.qos, self._plain)
+            self._publish(self._error_topic, answer.error_payload, request.qos, plain)
 
     def _publish(
         self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool = False
@@ -241,13 +266,23 @@ class Connection:
                 self._send(request)
             self._flush()
 
-    def _properties(self, correlation: bytes | None) -> Properties | None:
+    def _with_chain(self, chain: str) -> Properties | None:
+        """The properties of what a function publishes that others have called."""
+        if chain not in self._chained:
+            if len(self._chained) >= _MOST_CHAINS:
+                self._chained.clear()
+            self._chained[chain] = self._properties(None, chain)
+        return self._chained[chain]
+
+    def _properties(self, correlation: bytes | None, chain: str = "") -> Properties | None:
         if not self._v5:
             return None
         properties = Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = "application/json"
         if correlation is not None:
             properties.CorrelationData = correlation
+        if chain:
+            properties.UserProperty = (PROPERTY, chain)
         return properties
 
     # --- the network thread ------------------------------------------------------------------------------------
@@ -317,6 +352,7 @@ class Connection:
             if self._wake_read in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._wake_read.recv(4096)
+                self._do_later()
             if there or sock in readable:
                 self._read()
             if writable:
@@ -325,10 +361,13 @@ class Connection:
 
     def _read(self) -> None:
         self._client.loop_read(_READ_AT_ONCE)
-        while self._later:
-            self._later.popleft()()
+        self._do_later()
         if self._outbox:
             self._send_kept()
+
+    def _do_later(self) -> None:
+        while self._later:
+            self._later.popleft()()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full, so it will wake anyway; or closed, and there is nobody to wake
@@ -376,7 +415,10 @@ class Connection:
         self._epoch += 1  # nothing is sent before `_came_up`, but messages may come right behind this
         self._acks.begin_connection()
         self._ledger.resume(session_present=session_present)
-        self._subscriptions.renew(client, v5=self._v5, session_present=session_present)
+        self._subscriptions.renew(
+            client, v5=self._v5, session_present=session_present,
+            identifies=bool(getattr(properties, "SubscriptionIdentifierAvailable", 1)),
+        )  # fmt: skip
         self._later.append(lambda: self._came_up(session_present=session_present))
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
@@ -416,6 +458,7 @@ class Connection:
         properties, now_s = message.properties, time.monotonic()
         correlation = getattr(properties, "CorrelationData", None)
         expiry_s = getattr(properties, "MessageExpiryInterval", None)
+        chain = "" if properties is None else _chain_in(properties)
         return Request(
             topic=message.topic,
             payload=message.payload,
@@ -429,4 +472,11 @@ class Connection:
             response_topic=getattr(properties, "ResponseTopic", ""),
             correlation=correlation,
             digest=digest_of(message.topic, message.payload, correlation) if message.qos else 0,
+            chain=chain,
+            identifiers=tuple(getattr(properties, "SubscriptionIdentifier", ())),
         )
+
+
+def _chain_in(properties: Properties) -> str:
+    """The functions that led to a message, if it says so."""
+    return next((str(value) for name, value in getattr(properties, "UserProperty", ()) if name == PROPERTY), "")
