@@ -85,7 +85,7 @@ class Dispatcher:
         self._dead_letters = dead_letters
         self._retained = retained
         self._loops = loops
-        self._effects = Effects(loops)
+        self._effects = Effects(loops, topics.error)
         self._reply = reply
         self._publish = publish
         self._node = config.node.name
@@ -121,6 +121,8 @@ class Dispatcher:
             self.feed.take(request)
             return
         request.function = request.topic[len(self._topics.invoke_prefix) :]
+        if self._loops.remembers and not request.chain:
+            request.chain = self._loops.recalled(request.topic, request.payload)
         self._queue.submit(request.function if request.function in self._registry else "", request)
 
     def refuse(self, request: Request, failure: Failure) -> Answer:
@@ -131,7 +133,7 @@ class Dispatcher:
         take_back_response_topic(request, self._config.mqtt.response_prefixes)
         invocation = self._begin(request)
         invocation.request_id = glimpse_request_id(request.payload)
-        return self._recorder.refusal(invocation, failure)
+        return self._effects.added(self._recorder.refusal(invocation, failure), request, None, None)
 
     def forget(self, function: str) -> None:
         """Forget what is remembered of a deleted function."""
@@ -229,11 +231,9 @@ class Dispatcher:
             return None
         answer = self._recorder.answer(invocation, outcome)
         self._conclude(invocation, outcome, answer)
-        if (spec := invocation.spec) is not None and (request.chain or spec.wiring.output is not None):
-            return self._effects.added(
-                answer, spec, request.chain, outcome.json if isinstance(outcome, Result) else None
-            )
-        return answer
+        return self._effects.added(
+            answer, request, invocation.spec, outcome.json if isinstance(outcome, Result) else None
+        )
 
     def _outcome(self, invocation: Invocation) -> Result | Failure | None:
         """What comes of an invocation; None to ignore it."""
@@ -279,6 +279,8 @@ class Dispatcher:
         if isinstance(request, Firing):
             invocation.spec = self._registry.get_spec(request.function)
             return self.feed.prepare(invocation, invocation.spec)
+        if request.chain and self._loops.exhausted(request.chain, request.function):
+            return None
         forbidden = take_back_response_topic(request, self._config.mqtt.response_prefixes)
         spec = invocation.spec = self._registry.get_spec(request.function)
         largest = (spec.limits if spec else self._config.limits).max_payload_bytes
@@ -359,11 +361,8 @@ class Dispatcher:
         logger.info("answered_again", function=request.function)
         failed = b'"status":"error"' in recorded
         answer = self._recorder.addressed(request, recorded, failed=failed)
-        spec = self._registry.get_spec(request.function)
-        if spec is None or (not request.chain and spec.wiring.output is None):
-            return answer
         result = None if failed else encode(parse_object(recorded).get("result"))
-        return self._effects.added(answer, spec, request.chain, result)
+        return self._effects.added(answer, request, self._registry.get_spec(request.function), result)
 
     def _give_up(self, request: Request) -> None:
         """At a stop: QoS 1 stays with the broker, a dead letter where it was, and QoS 0 is told."""

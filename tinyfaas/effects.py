@@ -6,28 +6,34 @@ import threading
 from dataclasses import replace
 
 from tinyfaas.loops import Loops
-from tinyfaas.model import Answer, FunctionSpec, Publication
+from tinyfaas.model import Answer, Firing, FunctionSpec, Publication, Request
 
 
 class Effects:
     """Remembers what each function published last while the server runs; after a restart everything is a change."""
 
-    def __init__(self, loops: Loops) -> None:
+    def __init__(self, loops: Loops, error_topic: str) -> None:
         self._loops = loops
+        self._error_topic = error_topic
         self._changing = threading.Lock()
         self._last: dict[str, tuple[str, bytes]] = {}
 
-    def added(self, answer: Answer, spec: FunctionSpec, chain: str, result: bytes | None) -> Answer:
-        """An answer with what else it has to have published; `result` is JSON, None where there is none.
+    def added(self, answer: Answer, request: Request, spec: FunctionSpec | None, result: bytes | None) -> Answer:
+        """An answer with what else is to be published; `result` is JSON, None where there is none.
 
-        `chain` is that of the request. What answers a request from outside needs no chain, and is left as it is.
+        What answers a request from outside, and nobody else hears of, needs no chain, and is left as it is.
         """
-        publications = self._publications(spec, result)
-        for publication in publications:
-            self._loops.published(chain, spec, publication)
-        if not publications and not chain:
+        publications = self._publications(spec, result) if spec is not None else ()
+        if not (publications or request.chain or (isinstance(request, Firing) and answer.error_payload)):
             return answer
-        return replace(answer, publications=publications, chain=self._loops.after(chain, spec.name))
+        chain = self._loops.after(request.chain, request.function)
+        for each in publications:
+            self._loops.published(chain, each.topic, each.payload)
+        if answer.error_payload:
+            self._loops.published(chain, self._error_topic, answer.error_payload)
+        if answer.payload:
+            self._loops.published(chain, answer.topic, answer.payload)
+        return replace(answer, publications=publications, chain=chain)
 
     def forget(self, function: str) -> None:
         """A function has been deleted."""

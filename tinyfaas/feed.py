@@ -182,6 +182,8 @@ class Feed:
         if not firing.causes:
             invocation.arguments = self._recorder.event(firing.topic, firing.payload)
             return firing.body
+        if len(firing.causes) == 1 and self._loops.exhausted(firing.causes[0].chain, firing.function):
+            return None
         trigger = firing.trigger
         assert trigger is not None
         wrong = {cause: self._wrong_with(cause, trigger, spec, invocation.started_s) for cause in firing.causes}

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable
 
 from tinyfaas.errors import Forbidden
-from tinyfaas.model import FunctionSpec, Publication
 
 PROPERTY = "tinyfaas-chain"
 MOST_LINKS = 16
@@ -26,13 +25,16 @@ class Loops:
 
     def __init__(self, node: str, *, remembers: bool) -> None:
         self._node = node
-        self._remembers = remembers
+        self.remembers = remembers
         self._changing = threading.Lock()
         self._published: dict[int, tuple[float, str]] = {}
         self.broken = 0
 
     def check(self, chain: str, function: str) -> None:
-        """Refuse to call a function that is in the chain already, or the last of too many. Raises `Forbidden`."""
+        """Refuse to call a function that is in the chain already, or the last of too many. Raises `Forbidden`.
+
+        What that refusal publishes has a chain too; for what it leads to see `exhausted`.
+        """
         if not chain:
             return
         links = chain.split(_SEPARATOR)
@@ -44,6 +46,14 @@ class Loops:
         if again:
             raise Forbidden(f"a loop, broken here: {shown}", chain=links[:MOST_LINKS])
         raise Forbidden(f"more than {MOST_LINKS} functions in a row, broken here: {shown}", chain=links[:MOST_LINKS])
+
+    def exhausted(self, chain: str, function: str) -> bool:
+        """Whether a loop was broken here before: whoever hears of errors would be called for ever by its own."""
+        links = chain.split(_SEPARATOR) if chain else []
+        if len(links) <= MOST_LINKS and links.count(f"{self._node}/{function}") <= 1:
+            return False
+        self.broken += 1
+        return True
 
     def after(self, chain: str, function: str) -> str:
         """The chain of what a function publishes that was called with this one."""
@@ -59,15 +69,15 @@ class Loops:
         links = dict.fromkeys(link for chain in different for link in chain.split(_SEPARATOR) if link)
         return _SEPARATOR.join(list(links)[: MOST_LINKS - 1])
 
-    def published(self, chain: str, spec: FunctionSpec, publication: Publication) -> None:
-        """A function publishes this. Only what may come back to a function of ours would need to be remembered."""
-        if not self._remembers:
+    def published(self, chain: str, topic: str, payload: bytes) -> None:
+        """This goes out at the end of a chain."""
+        if not self.remembers:
             return
         now_s = time.monotonic()
         with self._changing:
-            key = hash((publication.topic, publication.payload))
+            key = hash((topic, payload))
             self._published.pop(key, None)
-            self._published[key] = (now_s + _REMEMBERED_S, self.after(chain, spec.name))
+            self._published[key] = (now_s + _REMEMBERED_S, chain)
             while len(self._published) > _MOST_REMEMBERED or next(iter(self._published.values()))[0] < now_s:
                 del self._published[next(iter(self._published))]
 
