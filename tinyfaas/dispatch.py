@@ -138,6 +138,7 @@ class Dispatcher:
     def forget(self, function: str) -> None:
         """Forget what is remembered of a deleted function."""
         self._effects.forget(function)
+        self.feed.forget(function)
 
     def redrive(self, function: str) -> int:
         """Run a function's dead letters again, as far as there is room; returns how many were queued."""

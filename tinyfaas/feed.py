@@ -156,6 +156,12 @@ class Feed:
             "messages": self.messages, "waiting": waiting, "dropped": self.dropped, "loops_broken": self._loops.broken,
         }  # fmt: skip
 
+    def forget(self, function: str) -> None:
+        """A function has been deleted: what waits for it is dropped."""
+        with self._changing:
+            due = self._windows.forget(function)
+        self._carry_out(due)
+
     def stop(self) -> None:
         """Nothing waits any more: QoS 1 stays with the broker, QoS 0 is lost and said to be."""
         with self._changing:

@@ -51,6 +51,7 @@ class Topics:
         self.response = response or f"{base}/response"
         self.invoke_prefix = f"{base}/invoke/"
         self.admin_prefix = f"{base}/admin/"
+        self.requests = (f"{base}/invoke/+/#", f"{base}/admin/+/#")
         self.error = f"{self.response}/error"
         self._invoke_answer_prefix = f"{self.response}/invoke/"
 

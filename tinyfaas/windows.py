@@ -94,6 +94,13 @@ class Windows:
         """Messages that wait."""
         return sum(len(window.waiting) for window in self._open.values())
 
+    def forget(self, function: str) -> Due:
+        """Drop what waits for a function."""
+        windows = [window for window in self._open.values() if window.target.function == function]
+        for window in windows:
+            self._end(window)
+        return Due(dropped=[request for window in windows for request in window.waiting])
+
     def clear(self) -> list[Request]:
         """Forget everything; returns what waited."""
         waited = [request for window in self._open.values() for request in window.waiting]
