@@ -16,7 +16,7 @@ from pathlib import Path
 
 # A room imports from the floors below its own, and on its own floor from those to its left.
 FLOORS = (
-    ("errors", "exits", "fields", "model", "protocol", "events", "allowance", "child"),
+    ("errors", "exits", "topics", "fields", "model", "protocol", "events", "allowance", "child"),
     ("config", "reload", "settings", "files", "heap", "journal", "log", "pulse", "systemd"),
     (
         "registry",
@@ -25,6 +25,10 @@ FLOORS = (
         "retained",
         "vitals",
         "fairqueue",
+        "triggers",
+        "windows",
+        "loops",
+        "eventbody",
         "output",
         "processes",
         "seccomp",
@@ -41,8 +45,8 @@ FLOORS = (
         "environments",
         "worker",
     ),
-    ("pool", "warmth", "watch", "delivery", "recorder", "deploy"),
-    ("dispatch", "admin"),
+    ("pool", "warmth", "watch", "delivery", "recorder", "effects", "deploy"),
+    ("feed", "dispatch", "admin"),
     ("gateway",),
     ("status", "daemon"),
     ("cli", "__main__"),

@@ -30,6 +30,7 @@ from tinyfaas.exits import Exit
 from tinyfaas.forkserver import ForkServer
 from tinyfaas.gateway.gateway import Gateway
 from tinyfaas.history import History
+from tinyfaas.loops import Loops
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import Topics, iso_time
 from tinyfaas.pulse import Pulse
@@ -41,6 +42,7 @@ from tinyfaas.sandbox import Sandbox
 from tinyfaas.signing import Signers
 from tinyfaas.status import Status
 from tinyfaas.systemd import Notifier
+from tinyfaas.triggers import Triggers
 from tinyfaas.warmth import Warmth
 from tinyfaas.watch import Watch
 
@@ -118,9 +120,10 @@ class Daemon:
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
         self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
-        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry.names)
+        triggers = Triggers(topics.requests, config.node.group)
+        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry, triggers)
         self._deployer = Deployer(
-            self._registry, self._pool, self._signers, self._environments, config.uploads, self._forget,
+            self._registry, self._pool, self._signers, self._environments, config.uploads, topics, self._forget,
             self._gateway.take_up, self._let_go,
         )  # fmt: skip
         self._recorder = Recorder(
@@ -130,8 +133,9 @@ class Daemon:
         output.limit(config.log.output_bytes_per_s)
         self._dispatcher = Dispatcher(
             config, topics, self._registry, self._pool, self._ledger, self._recorder, self._dead_letters,
-            self._retained, self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.send_answers,
-            self._gateway.rest(),
+            self._retained, triggers, Loops(config.node.name, remembers=config.mqtt.protocol != "5"),
+            self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.discard,
+            self._gateway.send_answers, self._gateway.rest(),
         )  # fmt: skip
         self._status = Status(
             config, version, self._sandbox, self._delegation, self._gateway, self._dispatcher, self._pool, self._forks,
@@ -194,6 +198,7 @@ class Daemon:
     def _forget(self, function: str) -> None:
         """Remove what is remembered of a deleted function."""
         self._history.forget(function)
+        self._dispatcher.forget(function)
         self._dead_letters.forget(function)
 
     def _let_go(self, function: str) -> None:

@@ -11,14 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 from tinyfaas import log
 from tinyfaas.config import Config
 from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger, digest_of
+from tinyfaas.effects import Effects
 from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
 from tinyfaas.fairqueue import FairQueue, Rest
-from tinyfaas.model import Answer, FunctionSpec, Invocation, Request, Result
+from tinyfaas.feed import Feed
+from tinyfaas.loops import Loops
+from tinyfaas.model import Answer, Firing, FunctionSpec, Invocation, Request, Result
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import (
     Topics,
@@ -35,6 +39,7 @@ from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
+from tinyfaas.triggers import Triggers
 from tinyfaas.worker import Worker
 
 logger = log.get("dispatch")
@@ -73,7 +78,8 @@ class Dispatcher:
     """Runs requests on a bounded number of threads; `reply` publishes an answer and acknowledges its request.
 
     `reply(request, None)` drops a request unanswered: at a stop, so that the broker delivers it again. What was replied
-    goes out with the next `send_answers`. `publish` sends what answers nobody.
+    goes out with the next `send_answers`. `publish` sends what answers nobody. `discard` is told of a message that one
+    function less needs.
     """
 
     def __init__(
@@ -86,8 +92,11 @@ class Dispatcher:
         recorder: Recorder,
         dead_letters: DeadLetters,
         retained: Retained,
+        triggers: Triggers,
+        loops: Loops,
         reply: Reply,
         publish: Publish,
+        discard: Callable[[Request], None],
         send_answers: Callable[[], object],
         rest: Rest | None = None,
     ) -> None:
@@ -99,6 +108,8 @@ class Dispatcher:
         self._recorder = recorder
         self._dead_letters = dead_letters
         self._retained = retained
+        self._loops = loops
+        self._effects = Effects(loops, topics.error)
         self._reply = reply
         self._publish = publish
         self._send_answers = send_answers
@@ -108,6 +119,10 @@ class Dispatcher:
         self._numbering = threading.Lock()
         self._most_of_one = max(1, config.threads - 1)
         self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads, rest)
+        self.feed = Feed(
+            triggers, ledger, loops, retained, recorder, lambda firing: self._queue.put(firing.function, firing),
+            self._queue.wake, discard, shown_again=config.mqtt.protocol != "5",
+        )  # fmt: skip
         self._stopping = threading.Event()
         names = [f"dispatch-{number}" for number in range(config.threads)]
         self._pulses = {name: Pulse(name) for name in names}
@@ -126,11 +141,16 @@ class Dispatcher:
         self._config = config
 
     def accept(self, request: Request) -> None:
-        """Queue a request for its function; never waits. Unknown functions share one queue.
+        """Queue a request for its function, or what a message triggers; never waits. Unknown ones share a queue.
 
         The thread that does so takes it, or calls `arrived`.
         """
+        if not request.topic.startswith(self._topics.invoke_prefix):
+            self.feed.take(request)
+            return
         request.function = request.topic[len(self._topics.invoke_prefix) :]
+        if self._loops.remembers and not request.chain:
+            request.chain = self._loops.recalled(request.topic, request.payload)
         self._queue.put(request.function if request.function in self._registry else "", request)
 
     def arrived(self) -> None:
@@ -138,21 +158,29 @@ class Dispatcher:
         self._queue.wake()
 
     def refuse(self, request: Request, failure: Failure) -> Answer:
-        """The answer to a request that may not be held."""
+        """The answer to a request that may not be held; a message that is none has no answer."""
+        if not request.topic.startswith(self._topics.invoke_prefix):
+            return _SILENCE
         request.function = request.topic[len(self._topics.invoke_prefix) :]
         take_back_response_topic(request, self._config.mqtt.response_prefixes)
         invocation = self._begin(request)
         invocation.request_id = glimpse_request_id(request.payload)
-        return self._recorder.refusal(invocation, failure)
+        return self._effects.added(self._recorder.refusal(invocation, failure), request, None, None)
+
+    def forget(self, function: str) -> None:
+        """Forget what is remembered of a deleted function."""
+        self._effects.forget(function)
+        self.feed.forget(function)
 
     def redrive(self, function: str) -> int:
         """Run a function's dead letters again, as far as there is room; returns how many were queued."""
         count = 0
-        for file, payload in self._dead_letters.letters(function):
+        for file, payload, body in self._dead_letters.letters(function):
             if self._ledger.full():
                 break
-            topic = self._topics.invoke_prefix + function
-            request = Request(topic, payload, qos=1, received_s=time.monotonic(), letter=file)
+            topic, now_s = self._topics.invoke_prefix + function, time.monotonic()
+            kind = partial(Firing, body=body) if body else Request
+            request = kind(topic, payload, qos=1, received_s=now_s, letter=file)
             self._ledger.hold(request)
             self.accept(request)
             self.arrived()
@@ -175,6 +203,7 @@ class Dispatcher:
     def stop(self, deadline_s: float) -> None:
         """Let running calls finish until the monotonic `deadline_s`, then kill them. What waited is not run."""
         self._stopping.set()
+        self.feed.stop()
         for request in self._queue.close():
             self._give_up(request)
         for thread in self._threads:
@@ -199,7 +228,7 @@ class Dispatcher:
             each.name
             for each in self._threads
             if self._pulses[each.name].late(within_s) or not (each.is_alive() or self._stopping.is_set())
-        ]
+        ] + self.feed.stuck(within_s)
 
     def _cap(self, function: str) -> int:
         """How many threads a function may hold at once."""
@@ -237,7 +266,7 @@ class Dispatcher:
         """Begin a request's run: what is wrong with it is known now, and a warm worker has its call."""
         run = _Run(key, self._begin(request))
         try:
-            if self._ledger.was_answered(request) and (answer := self.answer_again(request)) is not None:
+            if (answer := self._answered_before(request)) is not None:
                 run.answer = answer
                 return run
             payload = run.payload = self._prepare(run.invocation)
@@ -279,13 +308,16 @@ class Dispatcher:
 
     def _answer(self, invocation: Invocation, outcome: Result | Failure | None) -> Answer | None:
         """The recorded answer of an outcome, ready to be published; None to leave the request to the broker."""
+        request = invocation.request
         assert outcome is not None
         interrupted = isinstance(outcome, Failure) and outcome.code in _CUT_SHORT
-        if interrupted and self._stopping.is_set() and invocation.request.mid:
+        if interrupted and self._stopping.is_set() and _comes_again(request):
             return None
         answer = self._recorder.answer(invocation, outcome)
         self._conclude(invocation, outcome, answer)
-        return answer
+        return self._effects.added(
+            answer, request, invocation.spec, outcome.json if isinstance(outcome, Result) else None
+        )
 
     def _own_fault(self, invocation: Invocation) -> Internal:
         logger.exception("invocation_internal_error", function=invocation.request.function, invocation_id=invocation.id)
@@ -318,6 +350,11 @@ class Dispatcher:
     def _prepare(self, invocation: Invocation) -> bytes | None:
         """Check everything about a request before it runs; returns the worker's payload, or None to ignore it."""
         request = invocation.request
+        if isinstance(request, Firing):
+            invocation.spec = self._registry.get_spec(request.function)
+            return self.feed.prepare(invocation, invocation.spec)
+        if request.chain and self._loops.exhausted(request.chain, request.function):
+            return None
         forbidden = take_back_response_topic(request, self._config.mqtt.response_prefixes)
         spec = invocation.spec = self._registry.get_spec(request.function)
         largest = (spec.limits if spec else self._config.limits).max_payload_bytes
@@ -336,6 +373,7 @@ class Dispatcher:
         if request.retain and self._was_run(request):
             return None
         check_function(request.function)
+        self._loops.check(request.chain, request.function)
         if spec is None:
             self._registry.record(request.function)
         check_arguments(body)
@@ -361,27 +399,48 @@ class Dispatcher:
     def _conclude(self, invocation: Invocation, outcome: Result | Failure, answer: Answer) -> None:
         """What else an outcome asks for: a dead letter, one less, a retained message that has been run."""
         request, spec = invocation.request, invocation.spec
+        if isinstance(request, Firing):
+            self.feed.concluded(request)
         if request.retain:
             self._retained.note(request.topic, digest_of(request.topic, request.payload, None))
         given_up = isinstance(outcome, Failure) and spec is not None and outcome.code in spec.retry.on
         if given_up and spec is not None and (spec.retry.attempts > 1 or request.letter):
-            self._dead_letters.keep(request.function, invocation.id, request.payload)
-            letter = answer.payload[:-1] + b',"payload":' + encode(parse_object(request.payload)) + b"}"
+            body = request.body if isinstance(request, Firing) else b""
+            self._dead_letters.keep(request.function, invocation.id, request.payload, body)
+            letter = (
+                (answer.payload or answer.error_payload)[:-1]
+                + b',"payload":'
+                + encode(parse_object(request.payload))
+                + b"}"
+            )
             self._publish(self._topics.deadletter(request.function), letter)
         if request.letter is not None:
             request.letter.unlink(missing_ok=True)
 
+    def _answered_before(self, request: Request) -> Answer | None:
+        """The answer of a request that had it already when it was delivered; None of any other."""
+        if isinstance(request, Firing):
+            return (self.answer_again(request) or _SILENCE) if request.recorded else None
+        return self.answer_again(request) if self._ledger.was_answered(request) else None
+
     def answer_again(self, request: Request) -> Answer | None:
         """The answer that a request got before, addressed anew; None if it was too large to be kept."""
-        recorded = self._ledger.recorded_answer(request)
+        recorded = (
+            self._ledger.recorded_firing(request)
+            if isinstance(request, Firing)
+            else self._ledger.recorded_answer(request)
+        )
         if recorded is None:
             return None
         logger.info("answered_again", function=request.function)
-        return self._recorder.addressed(request, recorded, failed=b'"status":"error"' in recorded)
+        failed = b'"status":"error"' in recorded
+        answer = self._recorder.addressed(request, recorded, failed=failed)
+        result = None if failed else encode(parse_object(recorded).get("result"))
+        return self._effects.added(answer, request, self._registry.get_spec(request.function), result)
 
     def _give_up(self, request: Request) -> None:
         """At a stop: QoS 1 stays with the broker, a dead letter where it was, and QoS 0 is told."""
-        if request.mid or request.letter:
+        if _comes_again(request) or request.letter or isinstance(request, Firing):
             self._reply(request, None)
             return
         invocation = self._begin(request)
@@ -394,3 +453,10 @@ class Dispatcher:
             self._id_number += 1
             number = self._id_number
         return Invocation(f"{self._id_prefix}{number:08x}", request, time.monotonic(), time.time())
+
+
+def _comes_again(request: Request) -> bool:
+    """Whether the broker delivers again what is not acknowledged now."""
+    if isinstance(request, Firing):
+        return any(cause.mid for cause in request.causes)
+    return bool(request.mid)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tinyfaas import topics
 from tinyfaas.fields import setting
 
 VARIABLE = r"(?!TINYFAAS_)[A-Za-z_][A-Za-z0-9_]{0,63}"
@@ -62,6 +63,88 @@ class Surroundings:
     )
 
 
+_FILTER: dict[str, Any] = {"pattern": topics.FILTER, "form": 'topic filter of MQTT, such as "sensors/+/temperature"'}
+_TOPIC: dict[str, Any] = {
+    "pattern": topics.TOPIC,
+    "form": 'topic of MQTT without wildcards, such as "alerts/temperature"',
+}
+_PUBLISH: dict[str, Any] = {"pattern": topics.PUBLISH_FILTER, "form": 'topic filters of MQTT, such as "actuators/#"'}
+_CRON = r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9A-Za-z*,/#?-]+( [0-9A-Za-z*,/#?-]+){4}"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How many events are collected, and how long at most, before `main` is called with the list of them."""
+
+    events: int = setting(100, "Events in one call at most.", low=1, high=10_000)
+    seconds: float = setting(1.0, "Seconds after its first event that a batch is closed.", low=0.05, high=3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Messages that call the function. Of `batch`, `debounce_s` and `throttle_s` a trigger may have one."""
+
+    topic: str = setting("", "Which topics; `$share/<group>/…` too.", required=True, **_FILTER)
+    qos: int = setting(1, "QoS of the subscription.", low=0, high=1)
+    retained: bool = setting(False, "Whether messages that the broker had retained call it too.")
+    payload: str = setting(
+        "json", "What the payload must be, and as what `main` gets it.", choices=("json", "text", "bytes")
+    )
+    batch: Batch | None = setting(None, "Collects events: `main` is called with a list of them.")
+    debounce_s: float = setting(
+        0.0, "Calls it when a topic has been quiet for so many seconds, with its last message; 0: at once.",
+        low=0.0, high=3600.0,
+    )  # fmt: skip
+    throttle_s: float = setting(
+        0.0, "Calls it at most once in so many seconds for each topic; the last message wins. 0: always.",
+        low=0.0, high=3600.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Times at which the function is called. A schedule has `cron` or `every_s`."""
+
+    cron: str = setting(
+        "",
+        "When, in the five fields of cron.",
+        pattern=_CRON,
+        form='time of cron in five fields, such as "*/5 * * * *"',
+    )
+    every_s: float = setting(0.0, "Seconds from one call to the next.", low=1.0, high=31_536_000.0)
+    timezone: str = setting(
+        "", "Time zone of `cron`; empty: the device's.", pattern=r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*",
+        form='time zone, such as "Europe/Berlin"',
+    )  # fmt: skip
+    missed: str = setting(
+        "skip", "What becomes of times at which the server was not there: nothing, or one call for all of them.",
+        choices=("skip", "run_once"),
+    )  # fmt: skip
+    overlap: bool = setting(False, "Whether it is called while the call before still runs.")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where results go that are not None, as plain JSON; besides the answer, where a caller awaits one."""
+
+    topic: str = setting("", "The topic.", required=True, **_TOPIC)
+    retain: bool = setting(False, "Whether the broker keeps the last one for those who subscribe later.")
+    qos: int = setting(1, "QoS of the message.", low=0, high=1)
+    on: str = setting(
+        "result", "`change`: only a result that is not the one published last.", choices=("result", "change")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a function is connected to: what calls it besides requests, and where it may publish."""
+
+    trigger: tuple[Trigger, ...] = setting((), "Messages that call it: [triggers](#triggers).")
+    schedule: tuple[Schedule, ...] = setting((), "Times at which it is called: [schedules](#schedules).")
+    output: Output | None = setting(None, "Where its results are published: [output](#output).")
+    publish: tuple[str, ...] = setting((), "Where `context.publish` may publish.", **_PUBLISH)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a function's `function.toml` says, over the server's defaults."""
@@ -69,6 +152,7 @@ class Settings:
     limits: Limits
     retry: Retry
     surroundings: Surroundings
+    wiring: Wiring
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +180,7 @@ class FunctionSpec:
     limits: Limits
     retry: Retry
     surroundings: Surroundings
+    wiring: Wiring
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +190,9 @@ class Request:
     Times are monotonic seconds. `mid` and `epoch` say which packet of which connection awaits an acknowledgement;
     `digest` and `mid` together recognise a redelivery. `answer` is kept while it can't be sent; `kept_in` is the file
     that holds a large one until then. `letter` is the dead letter that this request runs again.
+
+    `chain` names the functions that led to it. Of a message that triggers functions, `identifiers` tell by which
+    subscriptions it came, `firings` counts what is not done with it yet, and `unrecorded` what the history lacks.
     """
 
     topic: str
@@ -124,18 +212,51 @@ class Request:
     answer: Answer | None = None
     kept_in: Path | None = None
     letter: Path | None = None
+    chain: str = ""
+    identifiers: tuple[int, ...] = ()
+    firings: int = 0
+    unrecorded: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Firing(Request):
+    """One call of a function by a trigger: because of one message, or of those of a batch.
+
+    `topic` is that of the message, or the filter of the batch. `payload` is the call as JSON and `body` what the worker
+    gets, if not that; both are made when its turn comes. A `recorded` one has run before: only what it published is
+    published again. One without `causes` runs a dead letter again.
+    """
+
+    trigger: Trigger | None = None
+    causes: tuple[Request, ...] = ()
+    body: bytes = b""
+    recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a function publishes besides its answer; `json` says whether the payload is."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is published for a request: on its own topic (empty where it has none), and on the error topic.
+    """What is published for a request: on its own topic (empty where it has none), on the error topic, and elsewhere.
 
-    An empty `payload` means that nobody is to be answered, only acknowledged.
+    An empty `payload` means that nobody is to be answered, only acknowledged. `chain` names the functions that led to
+    it, itself included; it goes with all that is published, for loops to be seen.
     """
 
     topic: str
     payload: bytes
     error_payload: bytes = b""
+    publications: tuple[Publication, ...] = ()
+    chain: str = ""
 
 
 @dataclass(slots=True)

@@ -55,6 +55,17 @@ def test_a_success_says_what_ran_where_when_and_what_came_of_it(client: Client, 
     assert answer["cold"] in (True, False)
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("size", [70_000, 900_000])
+def test_requests_and_answers_may_be_larger_than_what_the_network_carries_at_once(
+    client: Client, function: str, size: int, qos: int
+) -> None:
+    client.deploy(function, ECHO)
+    text = "x" * size
+    message = client.ask(f"faas/invoke/{function}", {"args": [text]}, qos=qos)
+    assert message.body["result"] == [[text], {}]
+
+
 def test_an_answer_is_one_line_of_compact_json(client: Client, function: str) -> None:
     client.deploy(function, "def main(): return {'text': 'ä\\n', 'more': [1, 2]}")
     payload = client.ask(f"faas/invoke/{function}").payload

@@ -14,14 +14,17 @@ from paho.mqtt.properties import Properties
 
 from tinyfaas.gateway import packets
 from tinyfaas.gateway.stream import Stream
+from tinyfaas.model import Publication
 
 
-def packet_of_paho(topic: str, payload: bytes, qos: int, properties: Properties | None) -> bytes:
+def packet_of_paho(publication: Publication, properties: Properties | None) -> bytes:
     client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv311 if properties is None else MQTTv5)
     client.on_socket_register_write = lambda *_: None
     client._sock = socket.socket()
     try:
-        client.publish(topic, payload, qos, properties=properties)
+        client.publish(
+            publication.topic, publication.payload, publication.qos, publication.retain, properties=properties
+        )
         return bytes(client._out_packet[0]["packet"])
     finally:
         client._sock.close()
@@ -31,24 +34,32 @@ def packet_of_paho(topic: str, payload: bytes, qos: int, properties: Properties 
 topics = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="#+"), min_size=1, max_size=60)
 
 
-@given(topic=topics, payload=st.binary(max_size=20_000), qos=st.integers(0, 1), correlation=st.none() | st.binary())
-def test_an_answer_looks_as_if_paho_had_made_it(
-    topic: str, payload: bytes, qos: int, correlation: bytes | None
+publications = st.builds(
+    Publication, topics, st.binary(max_size=20_000), st.integers(0, 1), retain=st.booleans(), json=st.booleans()
+)
+
+
+@given(publications, st.none() | st.binary(), topics | st.just(""))
+def test_a_message_looks_as_if_paho_had_made_it(
+    publication: Publication, correlation: bytes | None, chain: str
 ) -> None:
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.ContentType = "application/json"
+    if publication.json:
+        properties.ContentType = "application/json"
     if correlation is not None:
         properties.CorrelationData = correlation
-    for wanted, packed in ((properties, packets.answer_properties(correlation)), (None, b"")):
-        expected = packet_of_paho(topic, payload, qos, wanted)
-        assert packets.publish(topic, payload, qos, mid=1, properties=packed) == expected
+    if chain:
+        properties.UserProperty = ("tinyfaas-chain", chain)
+    packed = packets.properties(correlation, chain, json=publication.json)
+    for wanted, ours in ((properties, packed), (None, b"")):
+        assert packets.publish(publication, 1, ours) == packet_of_paho(publication, wanted)
 
 
 def test_what_no_packet_can_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="more than MQTT can carry"):
-        packets.publish("t" * 65_536, b"", 0, 0, b"")
+        packets.publish(Publication("t" * 65_536, b""), 0, b"")
     with pytest.raises(ValueError, match="more than MQTT can carry"):
-        packets.publish("t", bytes(268_435_455), 0, 0, b"")
+        packets.publish(Publication("t", bytes(268_435_455)), 0, b"")
 
 
 @given(bodies=st.lists(st.binary(max_size=400), min_size=1, max_size=20), data=st.data())

@@ -18,6 +18,10 @@ FAILED = 5  # worker → server: it is not; the body is an object with error and
 
 START = 6  # server → worker: the first frame; the body is an object that says what to be
 
+# A call with bytes in it begins with a 0, which no JSON does, and the length of its JSON; the bytes of its events stand
+# behind that, and in each event's place their number.
+BYTES_BEHIND = struct.Struct("!BI")
+
 LARGEST_ERROR_BYTES = 65_536
 
 

@@ -19,6 +19,7 @@ from tinyfaas.config import Mqtt
 from tinyfaas.errors import ConfigError
 from tinyfaas.gateway import packets
 from tinyfaas.gateway.stream import Stream
+from tinyfaas.model import Publication
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +86,14 @@ class ServerClient(Client):
         """Whether something waits to be written."""
         return super().want_write() or (isinstance(self._sock, Stream) and self._sock.unsent)
 
-    def publish_once(self, topic: str, payload: bytes, qos: int, properties: bytes) -> None:
+    def publish_once(self, publication: Publication, properties: bytes) -> None:
         """Publish what need not be sent again should the connection break: an answer, whose request will come again.
 
         `properties` as they go into a packet; empty for MQTT 3.1.1. Written by the next `loop_write`, behind what was
         queued before. Raises `ValueError` for more than a packet can hold.
         """
-        self._write_behind(packets.publish(topic, payload, qos, self._mid_generate() if qos else 0, properties))
+        mid = self._mid_generate() if publication.qos else 0
+        self._write_behind(packets.publish(publication, mid, properties))
 
     def acknowledge(self, mid: int) -> None:
         """Acknowledge a message of QoS 1."""
@@ -120,6 +122,17 @@ class ServerClient(Client):
             return MQTTErrorCode.MQTT_ERR_SUCCESS
         self._sock.put_back()
         return super()._packet_read()
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        """A large one comes in several pieces, which paho puts together."""
+        if self._took_publish(self._in_packet["command"], bytes(self._in_packet["packet"])):
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return super()._handle_publish()
+
+    def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
+        if self._took_puback(self._in_packet["command"], bytes(self._in_packet["packet"])):
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return super()._handle_pubackcomp(cmd)
 
     def _took_publish(self, first: int, body: bytes) -> bool:
         qos, v5 = first >> 1 & 3, self._protocol == MQTTv5

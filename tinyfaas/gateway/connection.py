@@ -28,13 +28,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 from tinyfaas import log
 from tinyfaas.config import Mqtt
 from tinyfaas.delivery import Admission, Ledger, digest_of
+from tinyfaas.gateway import packets
 from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Received, Session, make_client
 from tinyfaas.gateway.lookout import Lookout
 from tinyfaas.gateway.outbox import Outbox
-from tinyfaas.gateway.packets import answer_properties
 from tinyfaas.gateway.subscriptions import Subscriptions
-from tinyfaas.model import Answer, Request
+from tinyfaas.loops import PROPERTY
+from tinyfaas.model import Answer, Firing, Publication, Request
 from tinyfaas.pulse import Pulse
 
 logger = log.get("gateway")
@@ -47,6 +48,7 @@ _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next 
 _STANDBY_S = 15.0  # how often a server whose name another one has looks whether that is still so
 _LOOKUP_S = 60.0  # to find the broker's address: a resolver asks each of its servers, and asks again
 _STOP_S = 2.0
+_SILENCE = Answer("", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Connection:
         self._starved = False
         self._unread = False
         self._reading = threading.Lock()
+        self._reader = 0
         self._lookout = Lookout()
         self._fault: Exception | None = None
         self._said = ""
@@ -184,8 +187,7 @@ class Connection:
         with self._sending:
             if not self._up:
                 return False
-            self._published += bool(qos)
-            self._client.publish(topic, payload, qos, retain, self._properties(None))
+            self._publish(Publication(topic, payload, qos, retain, json=True), "", once=False)
             self._flush()
         return True
 
@@ -217,6 +219,14 @@ class Connection:
             if self._up:
                 self._flush()
 
+    def discard(self, request: Request) -> None:
+        """One function less needs this message: if nobody does any more, acknowledge it. Any thread may say so."""
+        if self._reader == threading.get_ident():  # it is called back by paho, and may not take `_sending`
+            self._later.append(lambda: self._done_with(request))
+            return
+        self._done_with(request)
+        self.send()
+
     # --- what goes out -----------------------------------------------------------------------------------------
 
     def _awaits_redelivery(self, request: Request) -> bool:
@@ -233,27 +243,47 @@ class Connection:
 
     def _send(self, request: Request) -> None:
         assert request.answer is not None
-        acknowledged = bool(request.mid and request.epoch == self._epoch)
-        self._publish_answer(request, request.answer, once=acknowledged or not request.qos)
+        acknowledged = request.mid and request.epoch == self._epoch
+        causes = request.causes if isinstance(request, Firing) else (request,)
+        comes_again = all(cause.mid and cause.epoch == self._epoch for cause in causes)
+        self._publish_answer(request, request.answer, once=comes_again or not request.qos)
         if acknowledged:
             for mid in self._acks.answered(request.mid):
                 self._client.acknowledge(mid)
         self._ledger.settle(request)
+        if isinstance(request, Firing):
+            for cause in request.causes:
+                self._done_with(cause)
+
+    def _done_with(self, cause: Request) -> None:
+        """What a message has called once less to call is published; after the last, the message is acknowledged."""
+        with self._sending:
+            cause.firings -= 1
+            if not cause.firings:
+                self.reply(cause, _SILENCE)
 
     def _publish_answer(self, request: Request, answer: Answer, *, once: bool) -> None:
         """With `once`, what the connection loses is lost; its request comes again then, and is answered again."""
         if answer.payload and answer.topic:
-            self._publish(answer.topic, answer.payload, request.qos, request.correlation, once=once)
+            chain = answer.chain if request.chain or request.correlation is None else ""
+            self._publish(Publication(answer.topic, answer.payload, request.qos, json=True), chain, request.correlation,
+                          once=once)  # fmt: skip
+        for publication in answer.publications:
+            self._publish(publication, answer.chain, once=once)
         if answer.error_payload:
-            self._publish(self._error_topic, answer.error_payload, request.qos, None, once=once)
+            self._publish(Publication(self._error_topic, answer.error_payload, request.qos, json=True), answer.chain,
+                          once=once)  # fmt: skip
 
-    def _publish(self, topic: str, payload: bytes, qos: int, correlation: bytes | None, *, once: bool) -> None:
-        self._published += bool(qos)
-        if once:
-            properties = answer_properties(correlation) if self._v5 else b""
-            self._client.publish_once(topic, payload, qos, properties)
-        else:
-            self._client.publish(topic, payload, qos, properties=self._properties(correlation))
+    def _publish(self, publication: Publication, chain: str, correlation: bytes | None = None, *, once: bool) -> None:
+        self._published += bool(publication.qos)
+        if not once:
+            properties = self._properties(publication, chain, correlation)
+            self._client.publish(
+                publication.topic, publication.payload, publication.qos, publication.retain, properties
+            )
+            return
+        packed = packets.properties(correlation, chain, json=publication.json) if self._v5 else b""
+        self._client.publish_once(publication, packed)
 
     def _flush(self) -> None:
         """Write what is queued, as far as the socket takes it; who attends sees to the rest."""
@@ -271,13 +301,17 @@ class Connection:
                 self._send(request)
             self._flush()
 
-    def _properties(self, correlation: bytes | None) -> Properties | None:
+    def _properties(self, publication: Publication, chain: str, correlation: bytes | None) -> Properties | None:
+        """The same properties for paho."""
         if not self._v5:
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ContentType = "application/json"
+        if publication.json:
+            properties.ContentType = "application/json"
         if correlation is not None:
             properties.CorrelationData = correlation
+        if chain:
+            properties.UserProperty = (PROPERTY, chain)
         return properties
 
     # --- the connection's own thread, and those that attend -------------------------------------------------------
@@ -350,17 +384,18 @@ class Connection:
     def _see_to(self) -> None:
         """Write what waits, read what is there, and look for more. A fault is left to the connection's own thread."""
         with self._reading:
+            self._reader = threading.get_ident()
             try:
                 self._write_and_read()
             except Exception as error:  # noqa: BLE001  (it is raised again, and said, where it ends the connection)
                 self._fault = error
+            finally:
+                self._reader = 0
             if self._fault is not None or self._client.socket() is None:
                 self._lookout.call()
 
     def _write_and_read(self) -> None:
-        if self._client.want_write():
-            with self._sending:
-                self._client.loop_write()
+        self._write()
         while self._takes():
             self._client.loop_read(_READ_AT_ONCE)
             while self._later:
@@ -372,7 +407,13 @@ class Connection:
             if not self._pending():
                 break
         self._unread = self._pending()
+        self._write()
         self._look()
+
+    def _write(self) -> None:
+        if self._client.want_write():
+            with self._sending:
+                self._client.loop_write()
 
     def _takes(self) -> bool:
         return not (self._paused or self._starved)
@@ -431,7 +472,10 @@ class Connection:
         self._epoch += 1  # nothing is sent before `_came_up`, but messages may come right behind this
         self._acks.begin_connection()
         self._ledger.resume(session_present=session_present)
-        self._subscriptions.renew(client, v5=self._v5, session_present=session_present)
+        self._subscriptions.renew(
+            client, v5=self._v5, session_present=session_present,
+            identifies=bool(getattr(properties, "SubscriptionIdentifierAvailable", 1)),
+        )  # fmt: skip
         self._later.append(lambda: self._came_up(session_present=session_present))
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
@@ -471,6 +515,7 @@ class Connection:
         properties, now_s = message.properties, time.monotonic()
         correlation = getattr(properties, "CorrelationData", None)
         expiry_s = getattr(properties, "MessageExpiryInterval", None)
+        chain = "" if properties is None else _chain_in(properties)
         return Request(
             topic=message.topic,
             payload=message.payload,
@@ -484,4 +529,11 @@ class Connection:
             response_topic=getattr(properties, "ResponseTopic", ""),
             correlation=correlation,
             digest=digest_of(message.topic, message.payload, correlation) if message.qos else 0,
+            chain=chain,
+            identifiers=tuple(getattr(properties, "SubscriptionIdentifier", ())),
         )
+
+
+def _chain_in(properties: Properties) -> str:
+    """The functions that led to a message, if it says so."""
+    return next((str(value) for name, value in getattr(properties, "UserProperty", ()) if name == PROPERTY), "")

@@ -5,26 +5,27 @@ Pure functions. paho makes an object of each, keeps it, and takes it apart again
 
 from __future__ import annotations
 
+from tinyfaas.loops import PROPERTY
+from tinyfaas.model import Publication
+
 PUBLISH, PUBACK = 0x30, 0x40
 _LARGEST = 268_435_455
 _JSON = b"\x03\x00\x10application/json"  # the property Content Type
-_CORRELATION = b"\x09"
-NO_PROPERTIES = b"\x00"
-JSON_PROPERTIES = bytes([len(_JSON)]) + _JSON
+_CORRELATION, _USER = b"\x09", b"\x26"
 
 
-def publish(topic: str, payload: bytes, qos: int, mid: int, properties: bytes) -> bytes:
+def publish(publication: Publication, mid: int, properties: bytes) -> bytes:
     """A PUBLISH of QoS 0 or 1; `properties` with their length before them, empty for MQTT 3.1.1.
 
     Raises `ValueError` for more than a packet can hold.
     """
-    name = topic.encode("utf-8")
+    name, payload, qos = publication.topic.encode("utf-8"), publication.payload, publication.qos
     identifier = mid.to_bytes(2, "big") if qos else b""
     length = 2 + len(name) + len(identifier) + len(properties) + len(payload)
     if length > _LARGEST or len(name) > 65_535:
         raise ValueError(f"a packet of {length} bytes is more than MQTT can carry")
-    head = bytes([PUBLISH | qos << 1]) + length_bytes(length) + len(name).to_bytes(2, "big")
-    return b"".join((head, name, identifier, properties, payload))
+    head = bytes([PUBLISH | qos << 1 | publication.retain]) + length_bytes(length)
+    return b"".join((head, _measured(name), identifier, properties, payload))
 
 
 def puback(mid: int) -> bytes:
@@ -32,12 +33,18 @@ def puback(mid: int) -> bytes:
     return b"\x40\x02" + mid.to_bytes(2, "big")
 
 
-def answer_properties(correlation: bytes | None) -> bytes:
-    """What an answer carries in MQTT 5."""
-    if correlation is None:
-        return JSON_PROPERTIES
-    properties = _JSON + _CORRELATION + len(correlation).to_bytes(2, "big") + correlation
-    return length_bytes(len(properties)) + properties
+def properties(correlation: bytes | None = None, chain: str = "", *, json: bool = True) -> bytes:
+    """What a message carries in MQTT 5."""
+    found = _JSON if json else b""
+    if correlation is not None:
+        found += _CORRELATION + _measured(correlation)
+    if chain:
+        found += _USER + _measured(PROPERTY.encode("ascii")) + _measured(chain.encode("utf-8"))
+    return length_bytes(len(found)) + found
+
+
+def _measured(data: bytes) -> bytes:
+    return len(data).to_bytes(2, "big") + data
 
 
 def length_bytes(length: int) -> bytes:
