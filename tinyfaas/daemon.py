@@ -32,6 +32,7 @@ from tinyfaas.gateway.gateway import Gateway
 from tinyfaas.history import History
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import Topics, iso_time
+from tinyfaas.publisher import Publisher
 from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
@@ -108,7 +109,9 @@ class Daemon:
         self._forks = ForkServer()
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
         self._cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
-        self._pool = Pool(config.pool, self._cells, self._registry.get_spec)
+        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry.names)
+        publisher = Publisher(topics, self._gateway.publish)
+        self._pool = Pool(config.pool, self._cells, self._registry.get_spec, publisher.publish)
         self._environments = Environments(config.uploads, self._sandbox)
         self._watch_over = Watch(
             self._pool.busy, self._pool.everyone, self._environments.building,
@@ -118,7 +121,6 @@ class Daemon:
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
         self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
-        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry.names)
         self._deployer = Deployer(
             self._registry, self._pool, self._signers, self._environments, config.uploads, self._forget,
             self._gateway.take_up, self._let_go,

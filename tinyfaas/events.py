@@ -94,6 +94,8 @@ EVENTS = (
     Event("function_failing", "{subject} can't start, tried again in {pause_s} s: {reason}",
           "5a3e0cba4a9a4ba2845c2d975a8b3e95"),
     Event("function_output", "{line}"),
+    Event("function_log", "{line} ({fields})", field="fields"),
+    Event("function_log", "{line}"),
     Event("function_output_dropped", "{subject} printed more than may be logged: {bytes} bytes are not shown",
           "6b756b368b274e959512638bc66e6f05"),
     Event("memory_short", "memory is short: {ended} idle workers were ended"),
@@ -166,4 +168,6 @@ class _Told(dict[str, Any]):
             function = self.get("function") or "a function"
             return function if version is None else f"{function} v{version}"
         value = super().__getitem__(key)
+        if isinstance(value, dict):
+            return ", ".join(f"{name}={each}" for name, each in value.items())
         return (", ".join(map(str, value)) or "none") if isinstance(value, list) else value

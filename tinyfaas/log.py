@@ -75,6 +75,10 @@ class Logger(structlog.BoundLoggerBase):
         """Say what somebody should look at."""
         self._say(_ERROR, "error", event, _with_place(fields))
 
+    def failure(self, event: str, **fields: Any) -> None:
+        """Say an error that is none of the server's: where in the server it is said tells nobody anything."""
+        self._say(_ERROR, "error", event, fields)
+
     def exception(self, event: str, **fields: Any) -> None:
         """Say what somebody should look at, with the exception that is being handled."""
         self._say(_ERROR, "error", event, _with_place({**fields, "exc_info": True}))

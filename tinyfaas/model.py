@@ -158,3 +158,14 @@ class Result:
 
     json: bytes
     cold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a function publishes besides its answer; `json` says whether the payload is."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    json: bool = False

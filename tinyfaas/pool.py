@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tinyfaas import log
 from tinyfaas.cell import Cells
 from tinyfaas.config import Pool as Settings
+from tinyfaas.context import Publish
 from tinyfaas.errors import BuildFailed, Crashed, Failure, Unavailable
 from tinyfaas.model import FunctionSpec, Result
 from tinyfaas.processes import memory_is_short
@@ -32,12 +33,17 @@ class Trouble:
 
 
 class Pool:
-    """Runs calls in workers. `current` tells the spec in force for a name, or None once it is deleted."""
+    """Runs calls in workers. `current` tells the spec in force for a name, or None once it is deleted; `publish` sends
+    what functions publish.
+    """
 
-    def __init__(self, settings: Settings, cells: Cells, current: Callable[[str], FunctionSpec | None]) -> None:
+    def __init__(
+        self, settings: Settings, cells: Cells, current: Callable[[str], FunctionSpec | None], publish: Publish
+    ) -> None:
         self._settings = settings
         self._cells = cells
         self._current = current
+        self._publish = publish
         self._changing = threading.Lock()
         self._idle: dict[str, deque[Worker]] = {}
         self._busy: set[Worker] = set()
@@ -66,7 +72,7 @@ class Pool:
         sandbox = self._cells.sandbox
         if sandbox.forbids_running:
             raise Unavailable(f"no function runs without a sandbox here: {sandbox.missing}")
-        worker = Worker(spec, self._cells)
+        worker = Worker(spec, self._cells, self._publish)
         with self._changing:
             self._busy.add(worker)
             self.started += 1

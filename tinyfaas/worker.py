@@ -9,20 +9,23 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from tinyfaas import log
 from tinyfaas.cell import Cell, Cells
 from tinyfaas.child import faaswire
+from tinyfaas.context import Asides, Publish, Spoilt
 from tinyfaas.errors import BadResult, BuildFailed, Crashed, Failure, FunctionError, OutOfMemory, Timeout
 from tinyfaas.model import FunctionSpec
 from tinyfaas.output import Output
 from tinyfaas.protocol import decode_result
 
+_READY_BYTES = 2  # `{}`: what most say when they are ready
 _SLACK_S = 1.0  # how long a worker that closed its channel may take to die by itself
 
 
 class Worker:
     """A warm process. Used by one thread at a time; every failure to answer ends it."""
 
-    def __init__(self, spec: FunctionSpec, cells: Cells) -> None:
+    def __init__(self, spec: FunctionSpec, cells: Cells, publish: Publish) -> None:
         """Spawn it; raises `BuildFailed`, and `BadRequest` for a device or secret that is not there."""
         self.spec = spec
         self.limits = spec.limits
@@ -32,6 +35,9 @@ class Worker:
         self._number = 0
         self._dead: str | None = None
         self._breach: Failure | None = None
+        self._publish = publish
+        self._asides: Asides | None = None
+        self._said = bytearray()
         self._channel = self.cell.channel
         self._channel_fd = self._channel.fileno()
         self._output = Output(spec.name, spec.version, self.cell.pipes, spec.limits.max_output_bytes, self.cell.hidden)
@@ -75,6 +81,8 @@ class Worker:
             said = _object(body)
             error = self.cell.hide(str(said.get("error", "func.py could not be loaded")))
             raise BuildFailed(error, detail=self.cell.hide(str(said.get("detail", ""))))
+        if len(body) > _READY_BYTES and _object(body).get("context"):
+            self._asides = Asides(self.spec, self._output, self._publish)
 
     def call(self, invocation: str, payload: bytes) -> bytes:
         """Run `main` for a request's payload; returns the result as JSON. Raises a `Failure` for anything else."""
@@ -82,17 +90,19 @@ class Worker:
         deadline_s = time.monotonic() + limits.timeout_s
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._output.begin(invocation)
-        self._send(faaswire.frame(faaswire.CALL, self._number, payload), deadline_s)
-        largest = max(limits.max_result_bytes, faaswire.LARGEST_ERROR_BYTES)
         try:
-            kind, number, body = self._receive(deadline_s, largest)
+            if self._asides is not None:
+                kind, number, body = self._converse(self._asides, invocation, payload, deadline_s)
+            else:
+                self._send(faaswire.frame(faaswire.CALL, self._number, payload), deadline_s)
+                largest = max(limits.max_result_bytes, faaswire.LARGEST_ERROR_BYTES)
+                kind, number, body = self._receive(deadline_s, largest)
         except Timeout:
             raise Timeout(f"it ran longer than {limits.timeout_s:g} s and was killed") from None
         finally:
             self._output.end()
         if number != self._number or kind not in (faaswire.RESULT, faaswire.ERROR):
-            self.kill("wrote to its frame channel")
-            raise Crashed("the function wrote to its frame channel")
+            raise self._spoilt()
         if kind == faaswire.ERROR:
             raise self._failure(_object(body))
         try:
@@ -122,6 +132,31 @@ class Worker:
         if self._dead is None:
             self.cell.strike()
 
+    def _converse(
+        self, asides: Asides, invocation: str, payload: bytes, deadline_s: float
+    ) -> tuple[int, int, bytes]:
+        """Call `main` with a context, do what it asks for meanwhile, and return the frame that ends its call."""
+        body = asides.begin(invocation, log.told("request_id"), deadline_s, payload)
+        self._send(faaswire.frame(faaswire.CALL_IN_CONTEXT, self._number, body), deadline_s)
+        while True:
+            kind, number, body = self._receive(deadline_s, asides.largest_frame(), alone=False)
+            if number != self._number:
+                raise self._spoilt()
+            if kind in (faaswire.RESULT, faaswire.ERROR):
+                if self._said:
+                    raise self._spoilt()
+                return kind, number, body
+            try:
+                told = asides.heed(kind, body)
+            except Spoilt:
+                raise self._spoilt() from None
+            if told is not None:
+                self._send(faaswire.frame(faaswire.PUBLISHED, self._number, told), deadline_s)
+
+    def _spoilt(self) -> Failure:
+        self.kill("wrote to its frame channel")
+        return Crashed("the function wrote to its frame channel")
+
     def _failure(self, said: Mapping[str, Any]) -> Failure:
         error = str(said.get("error", "it failed"))
         if said.get("code") == OutOfMemory.code:
@@ -130,7 +165,8 @@ class Worker:
         if said.get("code") == BadResult.code:
             return BadResult(error)
         details = {key: self.cell.hide(str(said[key])) for key in ("error_type", "traceback") if said.get(key)}
-        return FunctionError(self.cell.hide(error), **details)
+        refused = self._asides.refused(said.get("code")) if self._asides else None
+        return (refused or FunctionError)(self.cell.hide(error), **details)
 
     def _send(self, data: bytes, deadline_s: float) -> None:
         view = memoryview(data)
@@ -148,11 +184,22 @@ class Worker:
             self.kill("did not read its call")
             raise Timeout("it did not take its call in time and was killed")
 
-    def _receive(self, deadline_s: float, largest: int) -> tuple[int, int, bytes]:
-        """The next frame as kind, number and body, while logging what is printed."""
-        buffer = bytearray()
+    def _receive(self, deadline_s: float, largest: int, *, alone: bool = True) -> tuple[int, int, bytes]:
+        """The next frame as kind, number and body, while logging what is printed. Where it is not to come `alone`,
+        what came behind it is kept for the next time.
+        """
+        buffer = self._said
         wanted = faaswire.HEADER.size
         while True:
+            if len(buffer) >= wanted:
+                length, kind, number = faaswire.HEADER.unpack_from(buffer)
+                wanted = faaswire.HEADER.size + length
+                if length > largest or (alone and len(buffer) > wanted):
+                    raise self._spoilt()
+                if len(buffer) >= wanted:
+                    body = bytes(memoryview(buffer)[faaswire.HEADER.size : wanted])
+                    del buffer[:wanted]
+                    return kind, number, body
             left_ms = (deadline_s - time.monotonic()) * 1000
             ready = self._poll.poll(left_ms) if left_ms > 0 else []
             if not ready:
@@ -166,15 +213,6 @@ class Worker:
                 self._read_into(buffer)
             elif self.cell.exit_fd in fds:
                 raise self._died()
-            if len(buffer) < wanted:
-                continue
-            length, kind, number = faaswire.HEADER.unpack_from(buffer)
-            wanted = faaswire.HEADER.size + length
-            if length > largest or len(buffer) > wanted:
-                self.kill("wrote to its frame channel")
-                raise Crashed("the function wrote to its frame channel")
-            if len(buffer) == wanted:
-                return kind, number, bytes(memoryview(buffer)[faaswire.HEADER.size :])
 
     def _read_into(self, buffer: bytearray) -> None:
         try:

@@ -16,9 +16,10 @@ import socket
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+import faascontext
 import faaswire
 
 SOURCE = "func.py"
@@ -39,10 +40,10 @@ class Channel:
         self._socket.setblocking(True)
         self._owner = os.getpid()
 
-    def receive(self) -> tuple[int, bytes]:
-        """The next call: its number and its payload."""
-        length, _, number = faaswire.HEADER.unpack(self._exactly(faaswire.HEADER.size))
-        return number, self._exactly(length)
+    def receive(self) -> tuple[int, int, bytes]:
+        """The next frame: its kind, its number and its body."""
+        length, kind, number = faaswire.HEADER.unpack(self._exactly(faaswire.HEADER.size))
+        return kind, number, self._exactly(length)
 
     def send(self, kind: int, number: int, body: bytes) -> None:
         """Send one frame. A process that the function forked has no say here, and ends."""
@@ -91,10 +92,13 @@ class Caller:
         self._main = main
         self._runner: Any = None
 
-    def __call__(self, payload: bytes) -> Any:
+    def __call__(self, payload: bytes, context: faascontext.Context | None = None) -> Any:
         """The value that `main` returns for a request's payload."""
         request = _decode(payload) if payload else {}
-        value = self._main(*request.get("args", ()), **request.get("kwargs", {}))
+        kwargs = request.get("kwargs", {})
+        if context is not None and "context" not in kwargs:
+            kwargs["context"] = context
+        value = self._main(*request.get("args", ()), **kwargs)
         return self._awaited(value) if isinstance(value, types.CoroutineType) else value
 
     def _awaited(self, coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
@@ -131,7 +135,7 @@ def error_body(error: BaseException) -> bytes:
     name = type(error).__name__
     text = said(error)
     body = {
-        "code": "function_error",
+        "code": error.code if isinstance(error, faascontext.PublishError) else "function_error",
         "error": f"{name}: {text}" if text else name,
         "error_type": name,
         "traceback": own_frames(error),
@@ -171,30 +175,37 @@ def flush() -> None:
             pass
 
 
-def serve(channel: Channel, call: Caller, largest: int) -> NoReturn:
+def serve(channel: Channel, call: Caller, largest: int, contexts: faascontext.Contexts | None) -> NoReturn:
     """Answer calls until the server closes the channel."""
+    context = None
     while True:
-        number, payload = channel.receive()
+        _, number, payload = channel.receive()
         try:
-            kind, body = faaswire.RESULT, result_text(call(payload), largest)
+            if contexts is not None:
+                context, payload = contexts.begin(number, payload)
+            kind, body = faaswire.RESULT, result_text(call(payload, context), largest)
         except BaseException as error:  # noqa: BLE001  (sys.exit and KeyboardInterrupt are the function's errors too)
             kind, body = faaswire.ERROR, error_body(error)
+        if contexts is not None:
+            contexts.end()
         flush()
         channel.send(kind, number, body)
 
 
-def work(channel: Channel, code_dir: str, largest: int) -> NoReturn:
+def work(channel: Channel, code_dir: str, largest: int, environ: Mapping[str, str]) -> NoReturn:
     """Load the function, say how that went, and serve. `largest` is that of a result, in bytes."""
     sys.dont_write_bytecode = True
     try:
         main = load(code_dir)
+        asks = faascontext.wanted(main)
     except BaseException as error:  # noqa: BLE001  (whatever an import raises, sys.exit included)
         flush()
         refuse(channel, error)
     flush()
     gc.freeze()
-    channel.send(faaswire.READY, 0, b"{}")
-    serve(channel, Caller(main), largest)
+    contexts = faascontext.Contexts(channel, environ) if asks else None
+    channel.send(faaswire.READY, 0, b'{"context":true}' if asks else b"{}")
+    serve(channel, Caller(main), largest, contexts)
 
 
 def refuse(channel: Channel, error: BaseException) -> NoReturn:

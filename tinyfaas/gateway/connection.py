@@ -33,7 +33,7 @@ from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Packed, Received, Session, make_client
 from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.gateway.subscriptions import Subscriptions
-from tinyfaas.model import Answer, Request
+from tinyfaas.model import Answer, Publication, Request
 from tinyfaas.pulse import Pulse
 
 logger = log.get("gateway")
@@ -46,6 +46,8 @@ _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next 
 _STANDBY_S = 15.0  # how often a server whose name another one has looks whether that is still so
 _LOOKUP_S = 60.0  # to find the broker's address: a resolver asks each of its servers, and asks again
 _STOP_S = 2.0
+_TURN_S = 5.0  # how long a function's publication waits for the broker to confirm others
+_TURN_LOOK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,27 @@ class Connection:
             self._flush()
         return True
 
+    def publish_in_turn(self, publication: Publication) -> str:
+        """Publish what a function says; returns why not: that the connection is down, or nothing is confirmed any more.
+
+        Waits where the broker is to confirm first what it has, so that no more is on its way than it takes.
+        """
+        give_up_s = time.monotonic() + _TURN_S
+        properties = self._plain if publication.json else None
+        while True:
+            with self._sending:
+                if not self._up:
+                    return "the broker is away"
+                if not publication.qos or self._has_window():
+                    self._publish(
+                        publication.topic, publication.payload, publication.qos, properties, retain=publication.retain
+                    )
+                    self._flush()
+                    return ""
+            if time.monotonic() > give_up_s:
+                return "the broker confirms nothing"
+            time.sleep(_TURN_LOOK_S)
+
     def reply(self, request: Request, answer: Answer | None) -> None:
         """Publish an answer, then acknowledge its request. Without one the request is left to the broker.
 
@@ -222,7 +245,8 @@ class Connection:
     def _publish(
         self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool = False
     ) -> None:
-        self._published += 1
+        if qos:  # nobody confirms others
+            self._published += 1
         self._client.publish(topic, payload, qos, retain, properties)
 
     def _flush(self) -> None:

@@ -19,7 +19,7 @@ from tinyfaas.gateway.client import Session
 from tinyfaas.gateway.connection import Connection, Handlers
 from tinyfaas.gateway.presence import Presence
 from tinyfaas.gateway.subscriptions import Subscriptions
-from tinyfaas.model import Answer, Request
+from tinyfaas.model import Answer, Publication, Request
 from tinyfaas.protocol import Topics
 
 logger = log.get("gateway")
@@ -192,6 +192,10 @@ class Gateway:
     def publish_letter(self, topic: str, payload: bytes) -> None:
         """Publish a dead letter; it is on disk too, so one that finds no connection is not lost."""
         self.invocations.publish(topic, payload, qos=1)
+
+    def publish(self, publication: Publication) -> str:
+        """Publish what a function says, before its answer on the same connection; returns why not, or nothing."""
+        return self.invocations.publish_in_turn(publication)
 
     def pause(self) -> None:
         """Take nothing more off the broker."""
