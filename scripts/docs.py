@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts import schema
 from tinyfaas import config, errors, events, exits, settings
 from tinyfaas.cli.doctor.checks import CHECKS as DOCTORS_CHECKS
-from tinyfaas.fields import allowed, fields_of, type_of
+from tinyfaas.fields import allowed, fields_of, is_list, table_of, type_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("*.md", "data/*.md", "deploy/**/*.md", "docs/*.md", "functions/**/*.md")
@@ -64,16 +65,27 @@ def settings_of_server(_root: Path) -> str:
 
 def settings_of_function(_root: Path) -> str:
     """Every setting that a function may have of its own."""
-    rows = []
-    kinds: list[tuple[str, type[Any]]] = [("", kind) for kind in settings.PLAIN]
-    kinds += [(f"{name}.", kind) for name, kind in settings.TABLES.items()]
-    for prefix, kind in kinds:
-        for name, field in fields_of(kind).items():
-            value = () if field.default is dataclasses.MISSING else field.default
-            default = ", ".join(value) if isinstance(value, tuple) else str(value)
-            meaning = field.metadata["doc"]
-            rows.append((f"`{prefix}{name}`", _code(default), _may_be(allowed(type_of(kind, name), field)), meaning))
+    rows: list[tuple[str, ...]] = []
+    for kind in settings.PLAIN:
+        rows += _rows("", kind)
+    for name, kind in settings.TABLES.items():
+        rows += _rows(f"{name}.", kind)
     return _table(("setting", "default", "may be", ""), rows)
+
+
+def _rows(prefix: str, kind: type[Any]) -> Iterator[tuple[str, ...]]:
+    """A row for each setting of a table, and for those of the tables in it."""
+    for name, field in fields_of(kind).items():
+        of_kind = type_of(kind, name)
+        of = table_of(of_kind)
+        value = () if field.default in (dataclasses.MISSING, None) else field.default
+        default = ", ".join(value) if isinstance(value, tuple) else str(value)
+        shown = "required" if field.metadata["required"] else _code(default)
+        if of is not None and not is_list(of_kind):
+            shown = "none"
+        yield (f"`{prefix}{name}`", shown, _may_be(allowed(of_kind, field)), field.metadata["doc"])
+        if of is not None:
+            yield from _rows(f"{prefix}{name}{'[]' if is_list(of_kind) else ''}.", of)
 
 
 def error_codes(_root: Path) -> str:
@@ -135,6 +147,8 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "server-settings": settings_of_server,
 }
 
+FILES: dict[Path, Callable[[], str]] = {Path("docs/function.schema.json"): schema.function_schema}
+
 
 def _about(section: str) -> str:
     return _line(config.SECTIONS[section].__doc__) if section else "What stands above the first section."
@@ -145,6 +159,10 @@ def _may_be(words: str) -> str:
     words = re.sub(r'("[^"]*")', r"`\1`", words)
     words = re.sub(r"(?<=matching )(.+)", lambda found: _code(found[1]), words)
     return re.sub(r"\b(\d+)\.0\b", r"\1", words)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 def _code(text: str) -> str:
@@ -182,6 +200,10 @@ def write(root: Path) -> Iterator[Path]:
         if renewed != text:
             (root / page).write_text(renewed, encoding="utf-8")
             yield page
+    for file, generated in FILES.items():
+        if (root / file).is_file() and _text(root / file) != generated():
+            (root / file).write_text(generated(), encoding="utf-8")
+            yield file
 
 
 def stale_parts(root: Path) -> Iterator[Finding]:
@@ -194,6 +216,9 @@ def stale_parts(root: Path) -> Iterator[Finding]:
                 yield _at(page, text, part.start(), f"nothing generates {name}; there are: {', '.join(PARTS)}")
             elif part[3] != _generated(root, part):
                 yield _at(page, text, part.start(), f"{name} is out of date: run scripts/docs.py")
+    for file, generated in FILES.items():
+        if (root / file).is_file() and _text(root / file) != generated():
+            yield Finding(file, 1, "is out of date: run scripts/docs.py")
 
 
 def broken_links(root: Path) -> Iterator[Finding]:

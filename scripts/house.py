@@ -16,7 +16,7 @@ from pathlib import Path
 
 # A room imports from the floors below its own, and on its own floor from those to its left.
 FLOORS = (
-    ("errors", "exits", "fields", "model", "protocol", "events", "allowance", "child"),
+    ("errors", "exits", "topics", "fields", "model", "protocol", "events", "allowance", "child"),
     ("config", "reload", "settings", "files", "heap", "journal", "log", "pulse", "systemd"),
     (
         "registry",

@@ -122,7 +122,7 @@ class Daemon:
         self._retained = Retained(config.data_dir / "retained.json")
         self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
         self._deployer = Deployer(
-            self._registry, self._pool, self._signers, self._environments, config.uploads, self._forget,
+            self._registry, self._pool, self._signers, self._environments, config.uploads, topics, self._forget,
             self._gateway.take_up, self._let_go,
         )  # fmt: skip
         self._recorder = Recorder(

@@ -15,8 +15,9 @@ from tinyfaas.errors import BadRequest, ConfigError, NotFound
 from tinyfaas.files import remove, sync_directory, write_atomically
 from tinyfaas.model import Version
 from tinyfaas.pool import Pool
-from tinyfaas.protocol import Upload, iso_time, upload_digest
+from tinyfaas.protocol import Topics, Upload, iso_time, upload_digest
 from tinyfaas.registry import Record, Registry
+from tinyfaas.settings import check_reach
 from tinyfaas.signing import Signers
 
 logger = log.get("deploy")
@@ -31,7 +32,7 @@ class Deployer:
     """
 
     def __init__(
-        self, registry: Registry, pool: Pool, signers: Signers, made: Environments, settings: Uploads,
+        self, registry: Registry, pool: Pool, signers: Signers, made: Environments, settings: Uploads, topics: Topics,
         forget_history: Callable[[str], None], take_up: Callable[[str], None], let_go: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._registry = registry
@@ -39,6 +40,7 @@ class Deployer:
         self._pool = pool
         self._signers = signers
         self._settings = settings
+        self._topics = topics
         self._forget_history = forget_history
         self._take_up = take_up
         self._let_go = let_go
@@ -50,7 +52,8 @@ class Deployer:
     def check(self, name: str, upload: Upload) -> None:
         """Refuse settings that can't be used before anything is built; raises `BadRequest`."""
         try:
-            self._registry.spec_for(name, Version(0, "", "", "none", upload.config))
+            spec = self._registry.spec_for(name, Version(0, "", "", "none", upload.config))
+            check_reach(name, spec.wiring, self._topics)
         except ConfigError as error:
             raise BadRequest(str(error)) from None
 

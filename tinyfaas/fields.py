@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from tinyfaas.errors import ConfigError
 
@@ -27,17 +27,22 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     pattern: str = "",
+    form: str = "",
+    required: bool = False,
     secret: bool = False,
     env: str = "",
     reload: bool = False,
 ) -> Any:
     """Declare a setting. `low` and `high` are inclusive; `env` names a variable other than the derived one.
 
-    `reload`: a change is taken over while the server runs.
+    `form` says in words what its texts must be, where the `pattern` would tell nobody. A `required` setting must be
+    given, and not be empty. `reload`: a change is taken over while the server runs.
+
+    A setting whose type is a dataclass of settings is a table; a tuple of such is a list of tables.
     """
     metadata = {
-        "doc": doc, "low": low, "high": high, "choices": choices, "pattern": pattern, "secret": secret, "env": env,
-        "reload": reload,
+        "doc": doc, "low": low, "high": high, "choices": choices, "pattern": pattern, "form": form,
+        "required": required, "secret": secret, "env": env, "reload": reload,
     }  # fmt: skip
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
@@ -54,9 +59,22 @@ def type_of(kind: type[Any], name: str) -> Any:
     return get_type_hints(kind)[name]
 
 
+def table_of(kind: Any) -> Any:
+    """The dataclass of a setting that is a table or a list of tables; None for any other."""
+    kinds = [each for each in (kind, *get_args(kind)) if dataclasses.is_dataclass(each)]
+    return kinds[0] if kinds else None
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a setting is a list."""
+    return get_origin(kind) is tuple
+
+
 def allowed(kind: Any, field: dataclasses.Field[Any]) -> str:
     """What a setting may be, in words: `an integer from 1 to 65535`."""
     meta = field.metadata
+    if table_of(kind) is not None:
+        return "a list of tables" if is_list(kind) else "a table"
     if meta["choices"]:
         choices = ", ".join(f'"{choice}"' for choice in meta["choices"])
         return f"one of {choices}" if kind is str else f"a list of {choices}"
@@ -69,6 +87,8 @@ def allowed(kind: Any, field: dataclasses.Field[Any]) -> str:
         return f"{text} from {meta['low']} to {meta['high']}"
     if meta["low"] is not None:
         return f"{text} of at least {meta['low']}"
+    if meta["form"]:
+        return f"a list of {meta['form']}" if is_list(kind) else f"a {meta['form']}"
     if meta["pattern"]:
         return f"{text} matching {meta['pattern']}"
     return text
@@ -76,6 +96,8 @@ def allowed(kind: Any, field: dataclasses.Field[Any]) -> str:
 
 def checked(kind: Any, field: dataclasses.Field[Any], value: object, where: str) -> Any:
     """Return `value` as the setting's type, or raise `ConfigError` naming `where`, the value and what is allowed."""
+    if table_of(kind) is not None:
+        return _tables(kind, field, value, where)
     try:
         typed = _typed(kind, value)
     except (TypeError, ValueError, OverflowError):
@@ -88,7 +110,7 @@ def checked(kind: Any, field: dataclasses.Field[Any], value: object, where: str)
     no_match = bool(meta["pattern"]) and any(
         re.fullmatch(meta["pattern"], str(each)) is None
         for each in chosen
-        if typed != ""  # empty: not set
+        if typed != "" or meta["required"]  # empty: not set
     )
     if too_low or too_high or no_choice or no_match:
         raise _refused(kind, field, value, where)
@@ -110,14 +132,27 @@ def from_text(kind: Any, text: str) -> object:
 
 
 def build(kind: type[T], values: Mapping[str, object], where: str) -> T:
-    """Make the dataclass from a table of values; unknown keys and bad values raise `ConfigError`."""
+    """Make the dataclass from a table of values; unknown, missing and bad ones raise `ConfigError`."""
     fields = fields_of(kind)
     for key in values:
         if key not in fields:
             raise ConfigError(f"{where}{key}: no such setting; there are: {', '.join(fields)}")
+    for key, field in fields.items():
+        if field.metadata["required"] and key not in values:
+            raise ConfigError(f"{where}{key}: is required: {allowed(type_of(kind, key), field)}")
     return kind(
         **{key: checked(type_of(kind, key), fields[key], value, f"{where}{key}") for key, value in values.items()}
     )
+
+
+def _tables(kind: Any, field: dataclasses.Field[Any], value: object, where: str) -> Any:
+    of = table_of(kind)
+    tables = value if is_list(kind) else [value]
+    if not isinstance(tables, list | tuple) or not all(isinstance(table, dict) for table in tables):
+        raise _refused(kind, field, value, where)
+    if is_list(kind):
+        return tuple(build(of, table, f"{where}[{place}].") for place, table in enumerate(tables))
+    return build(of, tables[0], f"{where}.")
 
 
 def _typed(kind: Any, value: object) -> Any:

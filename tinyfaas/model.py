@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tinyfaas import topics
 from tinyfaas.fields import setting
 
 VARIABLE = r"(?!TINYFAAS_)[A-Za-z_][A-Za-z0-9_]{0,63}"
@@ -62,6 +63,88 @@ class Surroundings:
     )
 
 
+_FILTER: dict[str, Any] = {"pattern": topics.FILTER, "form": 'topic filter of MQTT, such as "sensors/+/temperature"'}
+_TOPIC: dict[str, Any] = {
+    "pattern": topics.TOPIC,
+    "form": 'topic of MQTT without wildcards, such as "alerts/temperature"',
+}
+_PUBLISH: dict[str, Any] = {"pattern": topics.PUBLISH_FILTER, "form": 'topic filters of MQTT, such as "actuators/#"'}
+_CRON = r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9A-Za-z*,/#?-]+( [0-9A-Za-z*,/#?-]+){4}"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How many events are collected, and how long at most, before `main` is called with the list of them."""
+
+    events: int = setting(100, "Events in one call at most.", low=1, high=10_000)
+    seconds: float = setting(1.0, "Seconds after its first event that a batch is closed.", low=0.05, high=3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Messages that call the function. Of `batch`, `debounce_s` and `throttle_s` a trigger may have one."""
+
+    topic: str = setting("", "Which topics; `$share/<group>/…` too.", required=True, **_FILTER)
+    qos: int = setting(1, "QoS of the subscription.", low=0, high=1)
+    retained: bool = setting(False, "Whether messages that the broker had retained call it too.")
+    payload: str = setting(
+        "json", "What the payload must be, and as what `main` gets it.", choices=("json", "text", "bytes")
+    )
+    batch: Batch | None = setting(None, "Collects events: `main` is called with a list of them.")
+    debounce_s: float = setting(
+        0.0, "Calls it when a topic has been quiet for so many seconds, with its last message; 0: at once.",
+        low=0.0, high=3600.0,
+    )  # fmt: skip
+    throttle_s: float = setting(
+        0.0, "Calls it at most once in so many seconds for each topic; the last message wins. 0: always.",
+        low=0.0, high=3600.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Times at which the function is called. A schedule has `cron` or `every_s`."""
+
+    cron: str = setting(
+        "",
+        "When, in the five fields of cron.",
+        pattern=_CRON,
+        form='time of cron in five fields, such as "*/5 * * * *"',
+    )
+    every_s: float = setting(0.0, "Seconds from one call to the next.", low=1.0, high=31_536_000.0)
+    timezone: str = setting(
+        "", "Time zone of `cron`; empty: the device's.", pattern=r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*",
+        form='time zone, such as "Europe/Berlin"',
+    )  # fmt: skip
+    missed: str = setting(
+        "skip", "What becomes of times at which the server was not there: nothing, or one call for all of them.",
+        choices=("skip", "run_once"),
+    )  # fmt: skip
+    overlap: bool = setting(False, "Whether it is called while the call before still runs.")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where results go that are not None, as plain JSON; besides the answer, where a caller awaits one."""
+
+    topic: str = setting("", "The topic.", required=True, **_TOPIC)
+    retain: bool = setting(False, "Whether the broker keeps the last one for those who subscribe later.")
+    qos: int = setting(1, "QoS of the message.", low=0, high=1)
+    on: str = setting(
+        "result", "`change`: only a result that is not the one published last.", choices=("result", "change")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a function is connected to: what calls it besides requests, and where it may publish."""
+
+    trigger: tuple[Trigger, ...] = setting((), "Messages that call it: [triggers](#triggers).")
+    schedule: tuple[Schedule, ...] = setting((), "Times at which it is called: [schedules](#schedules).")
+    output: Output | None = setting(None, "Where its results are published: [output](#output).")
+    publish: tuple[str, ...] = setting((), "Where `context.publish` may publish.", **_PUBLISH)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a function's `function.toml` says, over the server's defaults."""
@@ -69,6 +152,7 @@ class Settings:
     limits: Limits
     retry: Retry
     surroundings: Surroundings
+    wiring: Wiring
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +180,7 @@ class FunctionSpec:
     limits: Limits
     retry: Retry
     surroundings: Surroundings
+    wiring: Wiring
 
 
 @dataclass(slots=True, eq=False)

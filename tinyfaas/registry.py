@@ -129,6 +129,7 @@ class Registry:
             limits=settings.limits,
             retry=settings.retry,
             surroundings=settings.surroundings,
+            wiring=settings.wiring,
         )
 
     def home(self, name: str) -> Path:
