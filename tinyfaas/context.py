@@ -110,9 +110,7 @@ class Asides:
         if level not in _LEVELS or not isinstance(text, str) or not isinstance(fields, dict):
             raise Spoilt
         shown = {
-            name: _shown(value)
-            for name, value in list(fields.items())[:_MOST_FIELDS]
-            if _FIELD_NAME.fullmatch(name)
+            name: _shown(value) for name, value in list(fields.items())[:_MOST_FIELDS] if _FIELD_NAME.fullmatch(name)
         }
         self._output.record(level, text[: faaswire.LONGEST_LOG_TEXT], shown, len(body))
 

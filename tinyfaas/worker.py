@@ -132,9 +132,7 @@ class Worker:
         if self._dead is None:
             self.cell.strike()
 
-    def _converse(
-        self, asides: Asides, invocation: str, payload: bytes, deadline_s: float
-    ) -> tuple[int, int, bytes]:
+    def _converse(self, asides: Asides, invocation: str, payload: bytes, deadline_s: float) -> tuple[int, int, bytes]:
         """Call `main` with a context, do what it asks for meanwhile, and return the frame that ends its call."""
         body = asides.begin(invocation, log.told("request_id"), deadline_s, payload)
         self._send(faaswire.frame(faaswire.CALL_IN_CONTEXT, self._number, body), deadline_s)

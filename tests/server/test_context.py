@@ -1,9 +1,7 @@
-"""What a function gets that asks for `context`: who it is, a logger, leave to publish; and what it gets no leave for."""
+"""What a function gets that asks for `context`: who it is, a logger, leave to publish; and for what it has none."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +65,8 @@ OBEDIENT = """
     def log_odd(context):
         ring = []
         ring.append(ring)
-        context.log.info("odd", thing=object, ring=ring, nan=float("nan"), half="\\ud800", deep={"a": [1]}, long="x" * 5000)
+        context.log.info("odd", thing=object, nan=float("nan"), half="\\ud800", deep={"a": [1]}, long="x" * 5000)
+        context.log.info("a ring", ring=ring, **{"no name": 1, "x" * 41: 2})
         context.log.info(ValueError("not text"))
 
     kept = []
@@ -114,7 +113,7 @@ def obedient(broker: Broker, shared_server: Server, place: str) -> str:
     """A function that does with its context what it is told."""
     name = new_label("obedient")
     with Client(broker.port) as client:
-        config = {"publish": [f"{place}/#", "faas/invoke/+", "faas/admin/#", "#"][:2], "max_result_bytes": 100_000}
+        config = {"publish": [f"{place}/#", "faas/invoke/+"], "max_result_bytes": 100_000}
         client.deploy(name, OBEDIENT, config=config)
     return name
 
@@ -161,8 +160,8 @@ def test_a_context_tells_which_call_this_is_and_where(client: Client, server: Se
         ("async def main(*, context): return context.function", [], {}, None),
         ("class Main:\n    def __call__(self, context): return context.function\nmain = Main()", [], {}, None),
         (
-            "import functools\ndef wrap(inner):\n    @functools.wraps(inner)\n    def outer(*a, **k): return inner(*a, **k)\n"
-            "    return outer\n@wrap\ndef main(*, context): return context.function",
+            "import functools\ndef wrap(inner):\n    @functools.wraps(inner)\n"
+            "    def outer(*a, **k): return inner(*a, **k)\n    return outer\n@wrap\ndef main(*, context): return context.function",
             [], {}, None,
         ),
         ("def main(context): return context", [], {"context": "the caller's"}, "the caller's"),
@@ -196,7 +195,10 @@ def test_what_is_published_is_as_it_was_given_and_comes_before_the_answer(
     start = len(watching.seen)
     answer = watching.ask(
         f"faas/invoke/{obedient}",
-        {"args": ["publish", [topic, {"open": True}], [topic, "on"], [topic, 1.5], [topic, None]], "kwargs": {"qos": 1}},
+        {
+            "args": ["publish", [topic, {"open": True}], [topic, "on"], [topic, 1.5], [topic, None]],
+            "kwargs": {"qos": 1},
+        },
     )
     messages = [message for message in watching.seen[start:] if message.topic == topic]
     assert [message.payload for message in messages] == [b'{"open":true}', b"on", b"1.5", b"null"]
@@ -246,21 +248,11 @@ def test_threads_of_a_call_may_publish_at_once(watching: Client, obedient: str, 
     ],
 )
 def test_a_topic_that_is_not_allowed_is_refused_in_the_function(
-    watching: Client, function: str, place: str, topic: str, why: str, obedient: str, generous: str
+    watching: Client, place: str, topic: str, why: str, obedient: str
 ) -> None:
     topic = topic.format(place=place)
-    who = obedient if why == "is not among the topics" else generous
-    assert why in refused(watching, who, topic, "x")
+    assert why in refused(watching, obedient, topic, "x")
     assert came(watching, topic) == []
-
-
-@pytest.fixture(scope="module")
-def generous(broker: Broker, shared_server: Server, place: str) -> str:
-    """A function whose settings allow more than any may publish."""
-    name = new_label("generous")
-    with Client(broker.port) as client:
-        client.deploy(name, OBEDIENT, config={"publish": ["#"]})
-    return name
 
 
 def test_a_refusal_that_nobody_catches_is_the_answer(client: Client, obedient: str) -> None:
@@ -375,6 +367,7 @@ def test_odd_fields_are_shown_as_text_and_cut(client: Client, server: Server, ob
     mark = server.log.mark()
     client.call(obedient, "log_odd")
     server.log.wait(mark, event="function_log", line="not text")
+    assert server.log.wait(mark, event="function_log", line="a ring")["fields"] == {"ring": "[[...]]"}
     record = server.log.wait(mark, event="function_log", line="odd")
     assert record["fields"]["thing"] == "<class 'object'>"
     assert record["fields"]["deep"] == '{"a": [1]}'
@@ -477,7 +470,9 @@ def test_a_frame_that_no_worker_sends_ends_the_worker_and_nothing_comes_of_it(
     answer = watching.invoke(forger, what)
     assert answer["status"] == "error" or (what == "publish and answer" and answer["result"] == 1), answer
     if answer["status"] == "error":
-        assert (answer["code"], answer["error"]) == ("crashed", "the function wrote to its frame channel")
+        spoilt = ("crashed", "the function wrote to its frame channel")
+        unread = ("timeout", "it ran longer than 3 s and was killed")  # who does not hear the server's word
+        assert (answer["code"], answer["error"]) == (unread if what == "publications without end" else spoilt)
     watching.settle()
     assert [message for message in watching.seen if message.payload == b"forged"] == []
     assert server.log.records(mark, event="invocation_internal_error") == []
@@ -502,5 +497,5 @@ def forger(broker: Broker, shared_server: Server, place: str) -> str:
     name = new_label("forger")
     with Client(broker.port) as client:
         code = FORGER.replace("%(place)s", place)
-        client.deploy(name, code, config={"publish": [f"{place}/#"], "timeout_s": 15})
+        client.deploy(name, code, config={"publish": [f"{place}/#"], "timeout_s": 3})
     return name

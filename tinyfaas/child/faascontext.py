@@ -53,6 +53,9 @@ class Unavailable(PublishError):
     code = "unavailable"
 
 
+for _kind in (PublishError, Forbidden, Unavailable):
+    _kind.__module__ = "context"  # as a function calls them, and sees them in a traceback
+
 _RAISED: dict[str, type[PublishError]] = {kind.code: kind for kind in (Forbidden, Unavailable)}
 
 
@@ -93,7 +96,12 @@ class Line:
     def say(self, level: str, message: object, fields: Mapping[str, Any]) -> None:
         """Hand the server a log record; nobody waits for it. What is too much for it is printed, and bounded there."""
         text = str(message)[: faaswire.LONGEST_LOG_TEXT]
-        body = _encode_anything([level, text, fields]).encode("ascii")
+        try:
+            body = _encode_anything([level, text, fields]).encode("ascii")
+        except (ValueError, RecursionError):  # a circle
+            body = _encode_anything([level, text, {name: repr(value) for name, value in fields.items()}]).encode(
+                "ascii"
+            )
         if len(body) <= faaswire.LARGEST_LOG_BYTES and self._in_its_process():
             with self._speaking:
                 if self._open and self._records < faaswire.MOST_LOGS:
