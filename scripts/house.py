@@ -17,12 +17,13 @@ from pathlib import Path
 # A room imports from the floors below its own, and on its own floor from those to its left.
 FLOORS = (
     ("errors", "exits", "topics", "fields", "model", "protocol", "events", "allowance", "child"),
-    ("config", "reload", "settings", "files", "heap", "journal", "log", "pulse", "systemd"),
+    ("config", "reload", "timetable", "settings", "files", "heap", "journal", "log", "pulse", "systemd"),
     (
         "registry",
         "history",
         "deadletters",
         "retained",
+        "lastruns",
         "vitals",
         "fairqueue",
         "output",
@@ -43,7 +44,7 @@ FLOORS = (
         "worker",
     ),
     ("publisher", "pool", "warmth", "watch", "delivery", "recorder", "deploy"),
-    ("dispatch", "admin"),
+    ("dispatch", "schedules", "admin"),
     ("gateway",),
     ("status", "daemon"),
     ("cli", "__main__"),

@@ -98,6 +98,7 @@ class Ledger:
 
     def settle(self, request: Request) -> None:
         """A request has its answer, and nothing waits for it any more."""
+        request.settled = True
         with self._changing:
             self.count -= 1
             self.bytes -= request.size

@@ -127,6 +127,16 @@ class Dispatcher:
             count += 1
         return count
 
+    def run_scheduled(self, function: str, payload: bytes, schedule: str) -> Request | None:
+        """Queue what a schedule asks for, unless as much is held as may be; returns the request."""
+        if self._ledger.full():
+            return None
+        topic = self._topics.invoke_prefix + function
+        request = Request(topic, payload, received_s=time.monotonic(), schedule=schedule)
+        self._ledger.hold(request)
+        self.submit(request)
+        return request
+
     def finish(self, functions: Collection[str], until_s: float) -> None:
         """Wait until nothing of these functions is held any more, or the monotonic `until_s` has passed.
 
@@ -308,8 +318,8 @@ class Dispatcher:
         return self._recorder.addressed(request, recorded, failed=b'"status":"error"' in recorded)
 
     def _give_up(self, request: Request) -> None:
-        """At a stop: QoS 1 stays with the broker, a dead letter where it was, and QoS 0 is told."""
-        if request.mid or request.letter:
+        """At a stop: QoS 1 stays with the broker, a dead letter where it was, a schedule is asked; QoS 0 is told."""
+        if request.mid or request.letter or request.schedule:
             self._reply(request, None)
             return
         invocation = self._begin(request)

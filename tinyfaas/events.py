@@ -14,7 +14,7 @@ from typing import Any
 # Who writes records. `function` stands for what functions print.
 ROOMS = (
     "admin", "cgroups", "daemon", "deadletters", "delivery", "deploy", "dispatch", "environments", "forkserver",
-    "function", "gateway", "history", "log", "pool", "registry", "retained", "sandbox", "signing", "watch",
+    "function", "gateway", "history", "log", "pool", "registry", "retained", "sandbox", "schedules", "signing", "watch",
 )  # fmt: skip
 
 
@@ -83,6 +83,11 @@ EVENTS = (
     Event("dead_letter_unreadable", "the dead letter {path} can't be read: {error}"),
     Event("retained_unreadable", "{path} can't be read: {error}"),
     Event("retained_not_recorded", "a retained request may run again: {error}"),
+    Event("schedule_overlaps", "{subject} still runs when it is due again ({schedule}): left out"),
+    Event("schedule_has_no_room", "{subject} is not called at {schedule}: the server holds as much as it may"),
+    Event("schedules_failed", "a fault of the server's own in its schedules"),
+    Event("last_runs_unreadable", "{path} can't be read, so what a downtime swallowed is not made up for: {error}"),
+    Event("last_runs_not_recorded", "when schedules ran can't be recorded, so they may run once more: {error}"),
     # --- functions and their workers
     Event("worker_killed", "{subject} was killed, it took too long: {reason}", "293f2032a4c04b358739cd4cdb5a2b6b",
           "code", "timeout"),

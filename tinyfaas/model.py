@@ -189,7 +189,8 @@ class Request:
 
     Times are monotonic seconds. `mid` and `epoch` say which packet of which connection awaits an acknowledgement;
     `digest` and `mid` together recognise a redelivery. `answer` is kept while it can't be sent; `kept_in` is the file
-    that holds a large one until then. `letter` is the dead letter that this request runs again.
+    that holds a large one until then. `letter` is the dead letter that this request runs again, `schedule` the schedule
+    that asks for it. `settled`: its outcome has gone out, or it was dropped.
     """
 
     topic: str
@@ -209,6 +210,8 @@ class Request:
     answer: Answer | None = None
     kept_in: Path | None = None
     letter: Path | None = None
+    schedule: str = ""
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,9 @@ class Recorder:
     def addressed(self, request: Request, payload: bytes, *, failed: bool) -> Answer:
         """The answer with the topic it goes to; on the error topic it carries topic and command of the request."""
         topic = request.response_topic
-        if not topic and FUNCTION_NAME.fullmatch(request.function):
+        if request.schedule:  # nobody has asked
+            topic = ""
+        elif not topic and FUNCTION_NAME.fullmatch(request.function):
             topic = self._topics.invoke_answer(request.function)
         if not failed:
             return Answer(topic, payload)
@@ -143,4 +145,8 @@ def _tail(invocation: Invocation, outcome: Outcome, ended_s: float) -> bytes:
         duration_s * 1000, (invocation.started_s - invocation.request.received_s) * 1000,
         b"true" if outcome.cold else b"false",
     )  # fmt: skip
-    return text + b',"attempts":%d' % invocation.attempts if invocation.attempts > 1 else text
+    if invocation.attempts > 1:
+        text += b',"attempts":%d' % invocation.attempts
+    if invocation.request.schedule:
+        text += b',"schedule":' + encode(invocation.request.schedule)
+    return text

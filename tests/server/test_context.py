@@ -161,7 +161,8 @@ def test_a_context_tells_which_call_this_is_and_where(client: Client, server: Se
         ("class Main:\n    def __call__(self, context): return context.function\nmain = Main()", [], {}, None),
         (
             "import functools\ndef wrap(inner):\n    @functools.wraps(inner)\n"
-            "    def outer(*a, **k): return inner(*a, **k)\n    return outer\n@wrap\ndef main(*, context): return context.function",
+            "    def outer(*a, **k): return inner(*a, **k)\n    return outer\n"
+            "@wrap\ndef main(*, context): return context.function",
             [], {}, None,
         ),
         ("def main(context): return context", [], {"context": "the caller's"}, "the caller's"),

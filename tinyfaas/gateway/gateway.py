@@ -157,7 +157,15 @@ class Gateway:
         return self.invocations.up and self.administration.up
 
     def reply_invocation(self, request: Request, answer: Answer | None) -> None:
-        """Answer an invocation on the connection it came by."""
+        """Answer an invocation on the connection it came by. What no broker has delivered awaits nothing: of a failed
+        run of a schedule the error topic is told, if the broker is there.
+        """
+        if request.schedule:
+            if answer is not None and answer.error_payload:
+                self.publish(Publication(self._topics.error, answer.error_payload, qos=1, json=True))
+            request.answer = answer
+            self._ledger.settle(request)
+            return
         self.invocations.reply(request, answer)
 
     def reply_command(self, request: Request, answer: Answer | None) -> None:
