@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from tinyfaas import log
@@ -22,16 +21,16 @@ Submit = Callable[[str, bytes, str], Request | None]
 _SOON_S = 0.05  # no look sooner than that after another
 
 
-@dataclass(slots=True)
 class _Entry:
     """One schedule of one function. `out` are its runs that are not over, each with the time it was due."""
 
-    function: str
-    name: str
-    schedule: Schedule
-    times: Timetable
-    out: list[tuple[float, Request]] = field(default_factory=list)
-    said: bool = False
+    def __init__(self, function: str, name: str, schedule: Schedule, times: Timetable) -> None:
+        self.function = function
+        self.name = name
+        self.schedule = schedule
+        self.times = times
+        self.out: list[tuple[float, Request]] = []
+        self.said = False
 
     @property
     def makes_up(self) -> bool:

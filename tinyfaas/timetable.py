@@ -14,7 +14,7 @@ import os
 import time
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tinyfaas.model import Schedule
 
@@ -50,25 +50,6 @@ class Clock:
             up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
             self._settled = up_s > self._unsure_s or self._synchronized.exists()
         return self._settled
-
-
-class Timetable(Protocol):
-    """One schedule's times. `now_s` is monotonic; `wall_s` and what is returned are seconds of the wall clock."""
-
-    by_wall: bool
-
-    def due(self, now_s: float, wall_s: float) -> float | None:
-        """The time that has come and was not told before; of several the latest."""
-
-    def next(self, now_s: float, wall_s: float) -> float | None:
-        """The time that comes next, if nothing jumps."""
-
-
-def timetable(schedule: Schedule, now_s: float, wall_s: float, since_s: float | None) -> Timetable:
-    """The timetable of a schedule, from now on; or from `since_s`, the last run before this start of the server."""
-    if schedule.cron:
-        return AtTimes(Cron(schedule.cron, schedule.timezone), now_s, wall_s, since_s)
-    return EverySeconds(schedule.every_s, now_s, wall_s, since_s)
 
 
 class EverySeconds:
@@ -180,6 +161,17 @@ class AtTimes:
         following = self._cron.next(at_s)
         usual_s = math.inf if following is None else following - at_s
         return apart_s < min(_MOMENT_S, usual_s / 2)
+
+
+# One schedule's times. `now_s` is monotonic; `wall_s` and what is returned are seconds of the wall clock.
+Timetable = EverySeconds | AtTimes
+
+
+def timetable(schedule: Schedule, now_s: float, wall_s: float, since_s: float | None) -> Timetable:
+    """The timetable of a schedule, from now on; or from `since_s`, the last run before this start of the server."""
+    if schedule.cron:
+        return AtTimes(Cron(schedule.cron, schedule.timezone), now_s, wall_s, since_s)
+    return EverySeconds(schedule.every_s, now_s, wall_s, since_s)
 
 
 def _zone(name: str) -> tzinfo:
