@@ -18,7 +18,7 @@ from tinyfaas.model import FunctionSpec, Publication
 from tinyfaas.output import Output
 from tinyfaas.protocol import encode
 
-Publish = Callable[[FunctionSpec, Publication], None]
+Publish = Callable[[FunctionSpec, Publication, str], None]
 
 _LEVELS = ("debug", "info", "warning", "error")
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
@@ -38,11 +38,12 @@ class Asides:
         self._output = output
         self._publish = publish
         self._refusal: Failure | None = None
+        self._chain = ""
         self._records = self._publications = self._bytes = 0
 
-    def begin(self, invocation: str, request_id: str, deadline_s: float, payload: bytes) -> bytes:
-        """The body of a call's frame. `deadline_s` is monotonic."""
-        self._refusal = None
+    def begin(self, invocation: str, request_id: str, chain: str, deadline_s: float, payload: bytes) -> bytes:
+        """The body of a call's frame. `chain` names the functions that led to the call, `deadline_s` is monotonic."""
+        self._refusal, self._chain = None, chain
         self._records = self._publications = self._bytes = 0
         head = encode({"id": invocation, "request_id": request_id or invocation, "deadline": deadline_s})
         return b"".join((faaswire.CONTEXT_LENGTH.pack(len(head)), head, payload))
@@ -100,6 +101,7 @@ class Asides:
                 retain=bool(flags & faaswire.RETAIN),
                 json=bool(flags & faaswire.JSON),
             ),
+            self._chain,
         )
 
     def _log(self, body: bytes) -> None:

@@ -31,6 +31,7 @@ from tinyfaas.forkserver import ForkServer
 from tinyfaas.gateway.gateway import Gateway
 from tinyfaas.history import History
 from tinyfaas.lastruns import LastRuns
+from tinyfaas.loops import Loops
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import Topics, iso_time
 from tinyfaas.publisher import Publisher
@@ -44,6 +45,7 @@ from tinyfaas.schedules import Schedules
 from tinyfaas.signing import Signers
 from tinyfaas.status import Status
 from tinyfaas.systemd import Notifier
+from tinyfaas.triggers import Triggers
 from tinyfaas.warmth import Warmth
 from tinyfaas.watch import Watch
 
@@ -111,8 +113,10 @@ class Daemon:
         self._forks = ForkServer()
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
         self._cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
-        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry.names)
-        publisher = Publisher(topics, self._gateway.publish)
+        triggers = Triggers(topics.requests, config.node.group)
+        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry, triggers)
+        loops = Loops(config.node.name, remembers=config.mqtt.protocol != "5")
+        publisher = Publisher(topics, loops, self._gateway.publish)
         self._pool = Pool(config.pool, self._cells, self._registry.get_spec, publisher.publish)
         self._environments = Environments(config.uploads, self._sandbox)
         self._watch_over = Watch(
@@ -134,7 +138,8 @@ class Daemon:
         output.limit(config.log.output_bytes_per_s)
         self._dispatcher = Dispatcher(
             config, topics, self._registry, self._pool, self._ledger, self._recorder, self._dead_letters,
-            self._retained, self._gateway.reply_invocation, self._gateway.publish_letter,
+            self._retained, triggers, loops,
+            self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.discard,
         )  # fmt: skip
         self._last_runs = LastRuns(config.data_dir / "schedules.json")
         self._schedules = Schedules(self._registry.specs, self._dispatcher.run_scheduled, self._last_runs)
@@ -197,6 +202,7 @@ class Daemon:
     def _forget(self, function: str) -> None:
         """Remove what is remembered of a deleted function."""
         self._history.forget(function)
+        self._dispatcher.forget(function)
         self._dead_letters.forget(function)
 
     def _let_go(self, function: str) -> None:

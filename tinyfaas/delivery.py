@@ -10,12 +10,13 @@ import enum
 import hashlib
 import mmap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from tinyfaas import log
 from tinyfaas.config import Queue
 from tinyfaas.history import History
-from tinyfaas.model import Request
+from tinyfaas.model import Firing, Request
 from tinyfaas.protocol import encode
 
 logger = log.get("delivery")
@@ -53,6 +54,8 @@ class Ledger:
         self._changing = threading.Lock()
         self._held: dict[int, Request] = {}
         self._answered = _no_digests()
+        self._recording = threading.Lock()
+        self._partly: dict[int, tuple[int, set[str]]] = {}
         self.count = 0
         self.bytes = 0
         self.redelivered = 0
@@ -66,6 +69,7 @@ class Ledger:
         """Take over what the history says was answered before this start."""
         for mid, digest in answered.items():
             self._answered[mid & 0xFFFF] = digest
+        self._partly = dict(self._history.partly) if self._history else {}
 
     def admit(self, request: Request) -> tuple[Admission, Request]:
         """Hold a request, or join it to the one held that it repeats. QoS 0 beyond the bounds is refused.
@@ -99,11 +103,14 @@ class Ledger:
     def settle(self, request: Request) -> None:
         """A request has its answer, and nothing waits for it any more."""
         request.settled = True
-        with self._changing:
-            self.count -= 1
-            self.bytes -= request.size
-            if request.mid and self._held.get(request.mid) is request:
-                del self._held[request.mid]
+        if not (isinstance(request, Firing) and request.causes):  # of that one the causes are held
+            with self._changing:
+                self.count -= 1
+                self.bytes -= request.size
+                if request.mid and self._held.get(request.mid) is request:
+                    del self._held[request.mid]
+            if self._partly and request.mid and self._partly.pop(request.mid, (0, set()))[0]:
+                self.note_answered(request)  # what it did not call has been dropped
         if request.kept_in is not None:
             request.kept_in.unlink(missing_ok=True)
 
@@ -142,7 +149,7 @@ class Ledger:
 
     def keep_answer(self, request: Request, answer: bytes) -> None:
         """Keep an answer that the history has to cut, so that it is there when its request is delivered again."""
-        if not request.mid or self._answers_dir is None or len(answer) > LARGEST_KEPT_ANSWER_BYTES:
+        if not _cause(request).mid or self._answers_dir is None or len(answer) > LARGEST_KEPT_ANSWER_BYTES:
             return
         file = self._answer_file(request)
         try:
@@ -155,6 +162,48 @@ class Ledger:
         """Remember that a request was answered, for when it is delivered again."""
         if request.mid and self._history is not None:
             self._answered[request.mid] = request.digest
+
+    def was_recorded(self, request: Request, function: str) -> bool:
+        """Whether this is a message delivered again after this function's call for it was recorded."""
+        if not request.dup or not request.mid:
+            return False
+        digest, functions = self._partly.get(request.mid, (0, ()))
+        return self.was_answered(request) or (digest == request.digest and function in functions)
+
+    def record_firing(self, firing: Firing, write: Callable[[bytes], None]) -> None:
+        """Have the line of a firing written, with the keys of its messages: those that have all their lines with it,
+        and those whose other functions are not recorded yet.
+        """
+        with self._recording:
+            whole: list[Request] = []
+            part: list[Request] = []
+            for cause in firing.causes:
+                cause.unrecorded -= 1
+                if cause.mid:
+                    (part if cause.unrecorded else whole).append(cause)
+            keys = [b",".join(b'"%s"' % self.key(cause).encode() for cause in causes) for causes in (whole, part)]
+            if len(whole) == 1 and not part:
+                write(b',"delivery":' + keys[0])
+            elif whole or part:
+                write(b',"deliveries":[%s],"partly":[%s]' % (keys[0], keys[1]))
+            else:
+                write(b"")
+            for cause in whole:
+                self._partly.pop(cause.mid, None)
+                self.note_answered(cause)
+            for cause in part:
+                digest, functions = self._partly.get(cause.mid, (0, set()))
+                functions = functions if digest == cause.digest else set()
+                self._partly[cause.mid] = (cause.digest, functions | {firing.function})
+
+    def recorded_firing(self, firing: Firing) -> bytes | None:
+        """What came of a firing that was recorded before, as its answer; None if that was too large to be kept."""
+        assert self._history is not None
+        try:
+            return self._answer_file(firing).read_bytes()
+        except OSError:
+            record = self._history.firing_of(firing.function, self.key(firing.causes[0]))
+            return encode(record) if record else None
 
     def key(self, request: Request) -> str:
         """What a redelivery of this request has in common with it."""
@@ -171,6 +220,7 @@ class Ledger:
             self._held.clear()
         if self._history is not None:
             self._answered = _no_digests()
+            self._partly = {}
             self._history.begin_session()
 
     def _full(self) -> bool:
@@ -183,6 +233,8 @@ class Ledger:
 
     def _renew(self, request: Request) -> None:
         """A new request whose key belonged to an answered one: were it not said, a crash would give it that answer."""
+        if not request.dup:
+            self._partly.pop(request.mid, None)
         if self._history is None or request.dup or self._answered[request.mid] != request.digest:
             return
         self._answered[request.mid] = 0
@@ -190,4 +242,10 @@ class Ledger:
 
     def _answer_file(self, request: Request) -> Path:
         assert self._answers_dir is not None
-        return self._answers_dir / f"{self.key(request)}.json"
+        function = f".{request.function}" if isinstance(request, Firing) else ""
+        return self._answers_dir / f"{self.key(_cause(request))}{function}.json"
+
+
+def _cause(request: Request) -> Request:
+    """The message that a request came in."""
+    return request.causes[0] if isinstance(request, Firing) and request.causes else request

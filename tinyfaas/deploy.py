@@ -28,7 +28,7 @@ _UNOWNED = ".unowned"
 class Deployer:
     """Changes which functions there are. One thread at a time may work on one function.
 
-    `take_up` hears of a function that can be called from now on, `let_go` of one that is about to be removed.
+    `take_up` hears of a function that has changed or gone, `let_go` of one that is about to be removed.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Deployer:
         if changed is None:
             raise NotFound(f"{name} has no version before {self._registry.record(name).current}")
         self._switch(name, changed)
+        self._take_up(name)
         return changed.version
 
     def delete(self, name: str) -> None:
@@ -101,6 +102,7 @@ class Deployer:
         except BaseException:
             self._take_up(name)
             raise
+        self._take_up(name)
         self._pool.retire(name)
         self._forget_history(name)
         remove(self._registry.home(name))

@@ -10,14 +10,18 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 from tinyfaas import log
 from tinyfaas.config import Config
 from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger, digest_of
+from tinyfaas.effects import Effects
 from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
 from tinyfaas.fairqueue import FairQueue
-from tinyfaas.model import Answer, FunctionSpec, Invocation, Request, Result
+from tinyfaas.feed import Feed
+from tinyfaas.loops import Loops
+from tinyfaas.model import Answer, Firing, FunctionSpec, Invocation, Request, Result
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import (
     Topics,
@@ -34,6 +38,7 @@ from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.retained import Retained
+from tinyfaas.triggers import Triggers
 
 logger = log.get("dispatch")
 
@@ -52,7 +57,7 @@ class Dispatcher:
     """Runs requests on a bounded number of threads; `reply` publishes an answer and acknowledges its request.
 
     `reply(request, None)` drops a request unanswered: at a stop, so that the broker delivers it again. `publish` sends
-    what answers nobody.
+    what answers nobody. `discard` is told of a message that one function less needs.
     """
 
     def __init__(
@@ -65,8 +70,11 @@ class Dispatcher:
         recorder: Recorder,
         dead_letters: DeadLetters,
         retained: Retained,
+        triggers: Triggers,
+        loops: Loops,
         reply: Reply,
         publish: Publish,
+        discard: Callable[[Request], None],
     ) -> None:
         self._config = config
         self._topics = topics
@@ -76,6 +84,8 @@ class Dispatcher:
         self._recorder = recorder
         self._dead_letters = dead_letters
         self._retained = retained
+        self._loops = loops
+        self._effects = Effects(loops, topics.error)
         self._reply = reply
         self._publish = publish
         self._node = config.node.name
@@ -84,6 +94,10 @@ class Dispatcher:
         self._numbering = threading.Lock()
         self._most_of_one = max(1, config.threads - 1)
         self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads)
+        self.feed = Feed(
+            triggers, ledger, loops, retained, recorder, lambda firing: self._queue.submit(firing.function, firing),
+            discard, shown_again=config.mqtt.protocol != "5",
+        )  # fmt: skip
         self._stopping = threading.Event()
         names = [f"dispatch-{number}" for number in range(config.threads + _SPARE)]
         self._pulses = {name: Pulse(name) for name in names}
@@ -102,26 +116,39 @@ class Dispatcher:
         self._config = config
 
     def submit(self, request: Request) -> None:
-        """Queue a request for its function; never waits. Unknown functions share one queue."""
+        """Queue a request for its function, or what a message triggers; never waits. Unknown ones share a queue."""
+        if not request.topic.startswith(self._topics.invoke_prefix):
+            self.feed.take(request)
+            return
         request.function = request.topic[len(self._topics.invoke_prefix) :]
+        if self._loops.remembers and not request.chain:
+            request.chain = self._loops.recalled(request.topic, request.payload)
         self._queue.submit(request.function if request.function in self._registry else "", request)
 
     def refuse(self, request: Request, failure: Failure) -> Answer:
-        """The answer to a request that may not be held."""
+        """The answer to a request that may not be held; a message that is none has no answer."""
+        if not request.topic.startswith(self._topics.invoke_prefix):
+            return _SILENCE
         request.function = request.topic[len(self._topics.invoke_prefix) :]
         take_back_response_topic(request, self._config.mqtt.response_prefixes)
         invocation = self._begin(request)
         invocation.request_id = glimpse_request_id(request.payload)
-        return self._recorder.refusal(invocation, failure)
+        return self._effects.added(self._recorder.refusal(invocation, failure), request, None, None)
+
+    def forget(self, function: str) -> None:
+        """Forget what is remembered of a deleted function."""
+        self._effects.forget(function)
+        self.feed.forget(function)
 
     def redrive(self, function: str) -> int:
         """Run a function's dead letters again, as far as there is room; returns how many were queued."""
         count = 0
-        for file, payload in self._dead_letters.letters(function):
+        for file, payload, body in self._dead_letters.letters(function):
             if self._ledger.full():
                 break
-            topic = self._topics.invoke_prefix + function
-            request = Request(topic, payload, qos=1, received_s=time.monotonic(), letter=file)
+            topic, now_s = self._topics.invoke_prefix + function, time.monotonic()
+            kind = partial(Firing, body=body) if body else Request
+            request = kind(topic, payload, qos=1, received_s=now_s, letter=file)
             self._ledger.hold(request)
             self.submit(request)
             count += 1
@@ -153,6 +180,7 @@ class Dispatcher:
     def stop(self, deadline_s: float) -> None:
         """Let running calls finish until the monotonic `deadline_s`, then kill them. What waited is not run."""
         self._stopping.set()
+        self.feed.stop()
         for request in self._queue.close():
             self._give_up(request)
         for thread in self._threads:
@@ -177,7 +205,7 @@ class Dispatcher:
             each.name
             for each in self._threads
             if self._pulses[each.name].late(within_s) or not (each.is_alive() or self._stopping.is_set())
-        ]
+        ] + self.feed.stuck(within_s)
 
     def _cap(self, function: str) -> int:
         """How many threads a function may hold at once."""
@@ -202,18 +230,21 @@ class Dispatcher:
         """The one outcome of a request, recorded and ready to be published; None to leave it to the broker."""
         invocation = self._begin(request)
         try:
-            if self._ledger.was_answered(request) and (answer := self.answer_again(request)) is not None:
+            if (answer := self._answered_before(request)) is not None:
                 return answer
             outcome = self._outcome(invocation)
         finally:
             self._queue.done(key)  # while this thread records and replies, another may run the next
         if outcome is None:
             return _SILENCE
-        if self._stopping.is_set() and request.mid and isinstance(outcome, Failure) and outcome.code in _CUT_SHORT:
+        cut_short = isinstance(outcome, Failure) and outcome.code in _CUT_SHORT
+        if cut_short and self._stopping.is_set() and _comes_again(request):
             return None
         answer = self._recorder.answer(invocation, outcome)
         self._conclude(invocation, outcome, answer)
-        return answer
+        return self._effects.added(
+            answer, request, invocation.spec, outcome.json if isinstance(outcome, Result) else None
+        )
 
     def _outcome(self, invocation: Invocation) -> Result | Failure | None:
         """What comes of an invocation; None to ignore it."""
@@ -242,7 +273,7 @@ class Dispatcher:
         while True:
             pulse.allow(longest_s + pause_s)
             try:
-                return self._pool.run(spec, invocation.id, payload)
+                return self._pool.run(spec, invocation.id, payload, invocation.request.chain)
             except Failure as failure:
                 if failure.code not in spec.retry.on or invocation.attempts >= spec.retry.attempts:
                     raise
@@ -256,6 +287,11 @@ class Dispatcher:
     def _prepare(self, invocation: Invocation) -> bytes | None:
         """Check everything about a request before it runs; returns the worker's payload, or None to ignore it."""
         request = invocation.request
+        if isinstance(request, Firing):
+            invocation.spec = self._registry.get_spec(request.function)
+            return self.feed.prepare(invocation, invocation.spec)
+        if request.chain and self._loops.exhausted(request.chain, request.function):
+            return None
         forbidden = take_back_response_topic(request, self._config.mqtt.response_prefixes)
         spec = invocation.spec = self._registry.get_spec(request.function)
         largest = (spec.limits if spec else self._config.limits).max_payload_bytes
@@ -274,6 +310,7 @@ class Dispatcher:
         if request.retain and self._was_run(request):
             return None
         check_function(request.function)
+        self._loops.check(request.chain, request.function)
         if spec is None:
             self._registry.record(request.function)
         check_arguments(body)
@@ -299,27 +336,48 @@ class Dispatcher:
     def _conclude(self, invocation: Invocation, outcome: Result | Failure, answer: Answer) -> None:
         """What else an outcome asks for: a dead letter, one less, a retained message that has been run."""
         request, spec = invocation.request, invocation.spec
+        if isinstance(request, Firing):
+            self.feed.concluded(request)
         if request.retain:
             self._retained.note(request.topic, digest_of(request.topic, request.payload, None))
         given_up = isinstance(outcome, Failure) and spec is not None and outcome.code in spec.retry.on
         if given_up and spec is not None and (spec.retry.attempts > 1 or request.letter):
-            self._dead_letters.keep(request.function, invocation.id, request.payload)
-            letter = answer.payload[:-1] + b',"payload":' + encode(parse_object(request.payload)) + b"}"
+            body = request.body if isinstance(request, Firing) else b""
+            self._dead_letters.keep(request.function, invocation.id, request.payload, body)
+            letter = (
+                (answer.payload or answer.error_payload)[:-1]
+                + b',"payload":'
+                + encode(parse_object(request.payload))
+                + b"}"
+            )
             self._publish(self._topics.deadletter(request.function), letter)
         if request.letter is not None:
             request.letter.unlink(missing_ok=True)
 
+    def _answered_before(self, request: Request) -> Answer | None:
+        """The answer of a request that had it already when it was delivered; None of any other."""
+        if isinstance(request, Firing):
+            return (self.answer_again(request) or _SILENCE) if request.recorded else None
+        return self.answer_again(request) if self._ledger.was_answered(request) else None
+
     def answer_again(self, request: Request) -> Answer | None:
         """The answer that a request got before, addressed anew; None if it was too large to be kept."""
-        recorded = self._ledger.recorded_answer(request)
+        recorded = (
+            self._ledger.recorded_firing(request)
+            if isinstance(request, Firing)
+            else self._ledger.recorded_answer(request)
+        )
         if recorded is None:
             return None
         logger.info("answered_again", function=request.function)
-        return self._recorder.addressed(request, recorded, failed=b'"status":"error"' in recorded)
+        failed = b'"status":"error"' in recorded
+        answer = self._recorder.addressed(request, recorded, failed=failed)
+        result = None if failed else encode(parse_object(recorded).get("result"))
+        return self._effects.added(answer, request, self._registry.get_spec(request.function), result)
 
     def _give_up(self, request: Request) -> None:
         """At a stop: QoS 1 stays with the broker, a dead letter where it was, a schedule is asked; QoS 0 is told."""
-        if request.mid or request.letter or request.schedule:
+        if _comes_again(request) or request.letter or request.schedule or isinstance(request, Firing):
             self._reply(request, None)
             return
         invocation = self._begin(request)
@@ -331,3 +389,10 @@ class Dispatcher:
             self._id_number += 1
             number = self._id_number
         return Invocation(f"{self._id_prefix}{number:08x}", request, time.monotonic(), time.time())
+
+
+def _comes_again(request: Request) -> bool:
+    """Whether the broker delivers again what is not acknowledged now."""
+    if isinstance(request, Firing):
+        return any(cause.mid for cause in request.causes)
+    return bool(request.mid)

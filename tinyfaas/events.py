@@ -13,7 +13,7 @@ from typing import Any
 
 # Who writes records. `function` stands for what functions print.
 ROOMS = (
-    "admin", "cgroups", "daemon", "deadletters", "delivery", "deploy", "dispatch", "environments", "forkserver",
+    "admin", "cgroups", "daemon", "deadletters", "delivery", "deploy", "dispatch", "environments", "feed", "forkserver",
     "function", "gateway", "history", "log", "pool", "registry", "retained", "sandbox", "schedules", "signing", "watch",
 )  # fmt: skip
 
@@ -66,6 +66,8 @@ EVENTS = (
     Event("subscriptions_refused", "the broker refuses subscriptions to {topics}"),
     Event("subscriptions_unreadable", "{path} can't be read, so old subscriptions may stand: {error}"),
     Event("subscriptions_not_recorded", "subscriptions can't be recorded, so they may outlast their end: {error}"),
+    Event("trigger_unheeded", "the trigger {topic} of {subject} matches requests to the server, and calls nothing"),
+    Event("events_lost", "{count} messages at QoS 0 waited to be gathered at the stop, and are lost"),
     Event("left_to_group", "calls of {functions} are left to the other nodes of the group {group}"),
     Event("network_fault", "a fault of the server's own on the connection {client_id}"),
     Event("message_not_accepted", "a fault of the server's own: a message was lost"),

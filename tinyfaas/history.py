@@ -1,7 +1,9 @@
 """What ran: `logs.json`, one JSON object per line, appended without fsync, trimmed beside and renamed.
 
-A record is the answer as it went out, followed by `args`, `kwargs` where there were any, `cut` where something was
-too long, and `delivery`, by which a request that the broker delivers again is recognised.
+A record is the answer as it went out, followed by `trigger` where no request was the cause, `args`, `kwargs` where
+there were any, `cut` where something was too long, and `delivery`, by which a request that the broker delivers again is
+recognised. Where several messages were the cause, or the message has more to cause, there are `deliveries`, those that
+have caused all they had to, and `partly`, the others.
 """
 
 from __future__ import annotations
@@ -30,8 +32,12 @@ _FUNCTION = re.compile(rb'"function":"([A-Za-z0-9_-]+)"')
 _STATUS = re.compile(rb'"status":"(success|error)"')
 _RECEIVED = b'{"received"'
 _DELIVERY = re.compile(rb'"delivery":"([0-9a-f]*)\.([0-9]+)\.([0-9a-f]+)"}$')
+_DELIVERIES = re.compile(rb'"deliveries":\[([^\]]*)\],"partly":\[([^\]]*)\]\}$')
+_KEY = re.compile(rb'"([0-9a-f]*)\.([0-9]+)\.([0-9a-f]+)"')
 _BLOCK = 262_144
 _SAY_AGAIN_S = 60.0
+_KEYS_OF_DELIVERY = ("delivery", "deliveries", "partly")
+_OWN_KEYS = ("trigger", "args", "kwargs", *_KEYS_OF_DELIVERY)
 
 
 @dataclass(slots=True)
@@ -56,11 +62,13 @@ class History:
         self.unrecorded = 0
         self._totals: dict[str, Totals] = {}
         self.session = ""
+        self.partly: dict[int, tuple[int, set[str]]] = {}
 
     def load(self) -> dict[int, int]:
         """Open the file, drop a torn last line, count what is there.
 
-        Returns the requests of the present session that were answered: packet id → digest.
+        Returns the requests of the present session that were answered: packet id → digest. Those of which some
+        functions are recorded and others are not are in `partly`.
         """
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._fd).st_size
@@ -70,6 +78,7 @@ class History:
         for line in _lines(self._path, self._size):
             if line.startswith(b'{"session":'):
                 answered.clear()
+                self.partly.clear()
                 self._read_head(line)
                 continue
             if found := _FUNCTION.search(line):
@@ -80,6 +89,9 @@ class History:
             if found := _DELIVERY.search(line):
                 void = line.startswith(_RECEIVED) or found[1].decode() != self.session
                 answered[int(found[2])] = 0 if void else int(found[3], 16)
+                self.partly.pop(int(found[2]), None)
+            elif line.endswith(b"]}") and (found := _DELIVERIES.search(line)):
+                self._read_deliveries(answered, found, _function_of(line))
         if unreadable:
             logger.error("records_unreadable", count=unreadable, path=str(self._path))
         return answered
@@ -119,7 +131,8 @@ class History:
             if query.since and record.get("time_start", "") < query.since:
                 continue
             if query.status in ("", record.get("status")):
-                record.pop("delivery", None)
+                for key in _KEYS_OF_DELIVERY:
+                    record.pop(key, None)
                 found.append(record)
                 if len(found) == query.limit:
                     break
@@ -133,7 +146,22 @@ class History:
                 record = _parsed(line)
                 if record is None or "received" in record or "cut" in record:
                     return None
-                return {key: value for key, value in record.items() if key not in ("args", "kwargs", "delivery")}
+                return {key: value for key, value in record.items() if key not in _OWN_KEYS}
+        return None
+
+    def firing_of(self, function: str, delivery: str) -> dict[str, Any] | None:
+        """What came of a function's call for the message with this key; None if unknown or cut."""
+        needle = b'"%s"' % delivery.encode()
+        for line in self._lines_from_the_end():
+            if (
+                needle in line
+                and _function_of(line) == function
+                and (_DELIVERY.search(line) or _DELIVERIES.search(line))
+            ):
+                record = _parsed(line)
+                if record is None or "cut" in record:
+                    return None
+                return {key: value for key, value in record.items() if key not in _OWN_KEYS}
         return None
 
     def forget(self, function: str) -> None:
@@ -167,6 +195,20 @@ class History:
             if now_s - self._said_s >= _SAY_AGAIN_S:
                 self._said_s = now_s
                 logger.error("history_unrecorded", error=str(error), unrecorded=self.unrecorded)
+
+    def _read_deliveries(self, answered: dict[int, int], found: re.Match[bytes], function: str) -> None:
+        """The keys at the end of a line that stands for several messages, or for a part of what one has caused."""
+        for whole, keys in ((True, found[1]), (False, found[2])):
+            for session, mid_text, digest_text in _KEY.findall(keys):
+                mid, digest = int(mid_text), int(digest_text, 16)
+                if session.decode() != self.session:
+                    continue
+                if whole:
+                    answered[mid] = digest
+                    self.partly.pop(mid, None)
+                    continue
+                before, functions = self.partly.get(mid, (0, set()))
+                self.partly[mid] = (digest, (functions if before == digest else set()) | {function})
 
     def _count(self, function: str, *, failed: bool) -> None:
         totals = self._totals.setdefault(function, Totals())

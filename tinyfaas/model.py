@@ -191,6 +191,9 @@ class Request:
     `digest` and `mid` together recognise a redelivery. `answer` is kept while it can't be sent; `kept_in` is the file
     that holds a large one until then. `letter` is the dead letter that this request runs again, `schedule` the schedule
     that asks for it. `settled`: its outcome has gone out, or it was dropped.
+
+    `chain` names the functions that led to it. Of a message that triggers functions, `identifiers` tell by which
+    subscriptions it came, `firings` counts what is not done with it yet, and `unrecorded` what the history lacks.
     """
 
     topic: str
@@ -212,18 +215,51 @@ class Request:
     letter: Path | None = None
     schedule: str = ""
     settled: bool = False
+    chain: str = ""
+    identifiers: tuple[int, ...] = ()
+    firings: int = 0
+    unrecorded: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Firing(Request):
+    """One call of a function by a trigger: because of one message, or of those of a batch.
+
+    `topic` is that of the message, or the filter of the batch. `payload` is the call as JSON and `body` what the worker
+    gets, if not that; both are made when its turn comes. A `recorded` one has run before: only what it published is
+    published again. One without `causes` runs a dead letter again.
+    """
+
+    trigger: Trigger | None = None
+    causes: tuple[Request, ...] = ()
+    body: bytes = b""
+    recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a function publishes besides its answer; `json` says whether the payload is."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is published for a request: on its own topic (empty where it has none), and on the error topic.
+    """What is published for a request: on its own topic (empty where it has none), on the error topic, and elsewhere.
 
-    An empty `payload` means that nobody is to be answered, only acknowledged.
+    An empty `payload` means that nobody is to be answered, only acknowledged. `chain` names the functions that led to
+    it, itself included; it goes with all that is published, for loops to be seen.
     """
 
     topic: str
     payload: bytes
     error_payload: bytes = b""
+    publications: tuple[Publication, ...] = ()
+    chain: str = ""
 
 
 @dataclass(slots=True)
@@ -246,14 +282,3 @@ class Result:
 
     json: bytes
     cold: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """What a function publishes besides its answer; `json` says whether the payload is."""
-
-    topic: str
-    payload: bytes
-    qos: int = 0
-    retain: bool = False
-    json: bool = False

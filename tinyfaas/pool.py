@@ -52,11 +52,11 @@ class Pool:
         self.started = 0
         self.killed = 0
 
-    def run(self, spec: FunctionSpec, invocation: str, payload: bytes) -> Result:
+    def run(self, spec: FunctionSpec, invocation: str, payload: bytes, chain: str = "") -> Result:
         """Call the function in a warm worker, or a new one; raises the `Failure` that came instead of a result."""
         worker, cold = self._lease(spec)
         try:
-            return Result(worker.call(invocation, payload), cold)
+            return Result(worker.call(invocation, payload, chain), cold)
         except Failure as failure:
             failure.cold = cold
             if not worker.usable():

@@ -51,6 +51,7 @@ class Topics:
         self.response = response or f"{base}/response"
         self.invoke_prefix = f"{base}/invoke/"
         self.admin_prefix = f"{base}/admin/"
+        self.requests = (f"{base}/invoke/+/#", f"{base}/admin/+/#")
         self.error = f"{self.response}/error"
         self._invoke_answer_prefix = f"{self.response}/invoke/"
 
@@ -83,17 +84,22 @@ def parse_object(payload: bytes) -> dict[str, Any]:
     """A request's payload as an object; empty is `{}`. Raises `BadRequest` for anything else."""
     if not payload:
         return {}
+    parsed = parse_json(payload)
+    if not isinstance(parsed, dict):
+        raise BadRequest(f"the payload must be a JSON object, not {_json_name(parsed)}")
+    return parsed
+
+
+def parse_json(payload: bytes) -> Any:
+    """What a payload says in JSON; raises `BadRequest` where it is none."""
     try:
-        parsed = _from_json(payload.decode("utf-8"))
+        return _from_json(payload.decode("utf-8"))
     except UnicodeDecodeError:
         raise BadRequest("the payload is not UTF-8") from None
     except RecursionError:
         raise BadRequest("the payload is nested too deeply") from None
     except ValueError as error:
         raise BadRequest(f"the payload is not JSON: {error}") from None
-    if not isinstance(parsed, dict):
-        raise BadRequest(f"the payload must be a JSON object, not {_json_name(parsed)}")
-    return parsed
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tinyfaas.allowance import Allowance
 from tinyfaas.delivery import Ledger
 from tinyfaas.errors import BadRequest, Failure
 from tinyfaas.history import History
-from tinyfaas.model import FUNCTION_NAME, Answer, Invocation, Request, Result
+from tinyfaas.model import FUNCTION_NAME, Answer, Firing, Invocation, Request, Result
 from tinyfaas.protocol import Topics, encode, error_keys, iso_time
 
 logger = log.get("dispatch")
@@ -61,6 +61,15 @@ class Recorder:
             text += b',"kwargs":' + self._cut(kwargs)
         return text + _CUT if max(len(args), len(kwargs)) > self._cut_bytes else text
 
+    def event(self, topic: str, call: bytes) -> bytes:
+        """What the history keeps of a call that a trigger made: its topic, and `call`, which is `{"args":[…]}`."""
+        text = b',"trigger":%s' % encode(topic)
+        if not call:
+            return text
+        args = call[len(b'{"args":') : -1]
+        text += b',"args":' + self._cut(args)
+        return text + _CUT if len(args) > self._cut_bytes else text
+
     def answer(self, invocation: Invocation, outcome: Outcome) -> Answer:
         """Record the outcome and return its answer."""
         ended_s = time.monotonic()
@@ -80,10 +89,12 @@ class Recorder:
 
     def addressed(self, request: Request, payload: bytes, *, failed: bool) -> Answer:
         """The answer with the topic it goes to; on the error topic it carries topic and command of the request."""
+        if isinstance(request, Firing) or request.schedule:  # nobody has asked
+            by = b"schedule" if request.schedule else b"trigger"
+            return Answer("", b"", payload[:-1] + b',"topic":%s,"command":"%s"}' % (encode(request.topic), by)
+                          if failed else b"")  # fmt: skip
         topic = request.response_topic
-        if request.schedule:  # nobody has asked
-            topic = ""
-        elif not topic and FUNCTION_NAME.fullmatch(request.function):
+        if not topic and FUNCTION_NAME.fullmatch(request.function):
             topic = self._topics.invoke_answer(request.function)
         if not failed:
             return Answer(topic, payload)
@@ -97,9 +108,15 @@ class Recorder:
             line = b"{" + head + shown + tail + invocation.arguments.removesuffix(_CUT) + _CUT
         if line.endswith(_CUT):  # a record that is cut is no answer to a redelivery
             self._ledger.keep_answer(request, payload)
+        failed = isinstance(outcome, Failure)
+        if isinstance(request, Firing):
+            self._ledger.record_firing(
+                request, lambda keys: self._history.append(request.function, line + keys + b"}", failed=failed)
+            )
+            return
         if request.mid:
             line += b',"delivery":"%s"' % self._ledger.key(request).encode()
-        self._history.append(request.function, line + b"}", failed=isinstance(outcome, Failure))
+        self._history.append(request.function, line + b"}", failed=failed)
 
     def _log(self, invocation: Invocation, outcome: Outcome, ended_s: float) -> None:
         failed = {"code": outcome.code, "error": outcome.message} if isinstance(outcome, Failure) else {}

@@ -51,13 +51,12 @@ def check_reach(function: str, wiring: Wiring, topics: Topics) -> None:
 
     An output that calls its own function is refused too; other loops are found when they are run.
     """
-    requests = (f"{topics.invoke_prefix}#", f"{topics.admin_prefix}#")
     voice = (f"{topics.admin_prefix}#", f"{topics.response}/#", *(f"{topics.base}/{kind}/#" for kind in _OWN_KINDS))
     for place, trigger in enumerate(wiring.trigger):
         where = f"config.trigger[{place}].topic: {trigger.topic!r}"
-        for own in requests:
+        for own in topics.requests:
             if overlap(unshared(trigger.topic), own):
-                raise ConfigError(f"{where} may not match {own}: those are requests to the server")
+                raise ConfigError(f"{where} may not match {own.replace('+/', '')}: those are requests to the server")
     may_publish = [(f"config.publish[{place}]", each) for place, each in enumerate(wiring.publish)]
     if wiring.output is not None:
         may_publish.append(("config.output.topic", wiring.output.topic))

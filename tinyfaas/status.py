@@ -71,6 +71,7 @@ class Status:
                 "overloaded": self._ledger.refused,
                 "unrecorded": self._history.unrecorded,
             },
+            "triggers": self._dispatcher.feed.counts(),
             "workers": {"threads": self._config.threads, **self._pool.counts()},
             "limits": self._limits(),
             "mqtt": self._gateway.status(),

@@ -84,15 +84,18 @@ class Worker:
         if len(body) > _READY_BYTES and _object(body).get("context"):
             self._asides = Asides(self.spec, self._output, self._publish)
 
-    def call(self, invocation: str, payload: bytes) -> bytes:
-        """Run `main` for a request's payload; returns the result as JSON. Raises a `Failure` for anything else."""
+    def call(self, invocation: str, payload: bytes, chain: str = "") -> bytes:
+        """Run `main` for a request's payload; returns the result as JSON. Raises a `Failure` for anything else.
+
+        `chain` names the functions that led to the call.
+        """
         limits = self.spec.limits
         deadline_s = time.monotonic() + limits.timeout_s
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._output.begin(invocation)
         try:
             if self._asides is not None:
-                kind, number, body = self._converse(self._asides, invocation, payload, deadline_s)
+                kind, number, body = self._converse(self._asides, invocation, payload, chain, deadline_s)
             else:
                 self._send(faaswire.frame(faaswire.CALL, self._number, payload), deadline_s)
                 largest = max(limits.max_result_bytes, faaswire.LARGEST_ERROR_BYTES)
@@ -132,9 +135,11 @@ class Worker:
         if self._dead is None:
             self.cell.strike()
 
-    def _converse(self, asides: Asides, invocation: str, payload: bytes, deadline_s: float) -> tuple[int, int, bytes]:
+    def _converse(
+        self, asides: Asides, invocation: str, payload: bytes, chain: str, deadline_s: float
+    ) -> tuple[int, int, bytes]:
         """Call `main` with a context, do what it asks for meanwhile, and return the frame that ends its call."""
-        body = asides.begin(invocation, log.told("request_id"), deadline_s, payload)
+        body = asides.begin(invocation, log.told("request_id"), chain, deadline_s, payload)
         self._send(faaswire.frame(faaswire.CALL_IN_CONTEXT, self._number, body), deadline_s)
         while True:
             kind, number, body = self._receive(deadline_s, asides.largest_frame(), alone=False)

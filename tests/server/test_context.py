@@ -256,6 +256,15 @@ def test_a_topic_that_is_not_allowed_is_refused_in_the_function(
     assert came(watching, topic) == []
 
 
+def test_a_function_that_calls_itself_by_what_it_publishes_is_stopped(client: Client, function: str) -> None:
+    code = f"def main(context): context.publish('faas/invoke/{function}', {{}}, qos=1)"
+    client.deploy(function, code, config={"publish": [f"faas/invoke/{function}"]})
+    client.call(function)
+    error = client.wait_topic("faas/response/error", function=function).body
+    assert error["code"] == "forbidden"
+    assert "a loop, broken here" in error["error"]
+
+
 def test_a_refusal_that_nobody_catches_is_the_answer(client: Client, obedient: str) -> None:
     answer = client.invoke(obedient, "publish", ["elsewhere/valve", 1])
     assert (answer["status"], answer["code"], answer["error_type"]) == ("error", "forbidden", "Forbidden")

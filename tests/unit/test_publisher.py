@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyfaas.errors import Forbidden, Unavailable
+from tinyfaas.loops import Loops
 from tinyfaas.model import FunctionSpec, Publication
 from tinyfaas.protocol import Topics
 from tinyfaas.publisher import Publisher
@@ -17,18 +18,23 @@ from tinyfaas.publisher import Publisher
 
 def spec(*publish: str) -> FunctionSpec:
     """A function that may publish there; nothing else of it matters."""
-    return cast("FunctionSpec", SimpleNamespace(wiring=SimpleNamespace(publish=publish)))
+    return cast("FunctionSpec", SimpleNamespace(name="f", wiring=SimpleNamespace(publish=publish)))
+
+
+def loops() -> Loops:
+    """Those of a node that remembers what it has published."""
+    return Loops("here", remembers=True)
 
 
 def published(topic: str, *allowed: str, base: str = "faas", response: str = "") -> list[str]:
     """The topics that reach the broker."""
     sent: list[str] = []
 
-    def send(publication: Publication) -> str:
+    def send(publication: Publication, _chain: str) -> str:
         sent.append(publication.topic)
         return ""
 
-    Publisher(Topics(base, response), send).publish(spec(*allowed), Publication(topic, b""))
+    Publisher(Topics(base, response), loops(), send).publish(spec(*allowed), Publication(topic, b""), "")
     return sent
 
 
@@ -70,5 +76,20 @@ def test_nothing_but_a_topic_is_ever_sent(topic: str) -> None:
 
 
 def test_why_the_broker_gets_nothing_is_told() -> None:
+    publisher = Publisher(Topics("faas"), loops(), lambda *_: "the broker is away")
     with pytest.raises(Unavailable, match="nothing can be published: the broker is away"):
-        Publisher(Topics("faas"), lambda _: "the broker is away").publish(spec("a"), Publication("a", b""))
+        publisher.publish(spec("a"), Publication("a", b""), "")
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "here/f"), ("there/g", "there/g,here/f")])
+def test_what_is_published_tells_which_functions_led_to_it(before: str, after: str) -> None:
+    sent: list[str] = []
+    known = loops()
+
+    def send(_publication: Publication, chain: str) -> str:
+        sent.append(chain)
+        return ""
+
+    Publisher(Topics("faas"), known, send).publish(spec("a"), Publication("a", b"x"), before)
+    assert sent == [after]
+    assert known.recalled("a", b"x") == after

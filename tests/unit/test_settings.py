@@ -132,7 +132,7 @@ def test_what_reaches_the_servers_own_topics_is_refused(config: dict[str, Any], 
 
 def test_a_function_may_hear_answers_and_call_others() -> None:
     config = {
-        "trigger": [{"topic": "faas/response/error"}, {"topic": "faas/node/+"}],
+        "trigger": [{"topic": "faas/response/error"}, {"topic": "faas/node/+"}, {"topic": "+/+"}],
         "output": {"topic": "faas/invoke/other"},
         "publish": ["faas/invoke/+"],
     }

@@ -30,6 +30,10 @@ CONTEXT_LENGTH = struct.Struct("!H")
 PUBLICATION = struct.Struct("!BH")
 QOS, RETAIN, JSON = 1, 2, 4  # flags of a publication: at QoS 1, retained, its payload is JSON
 
+# A call with bytes in it begins with a 0, which no JSON does, and the length of its JSON; the bytes of its events stand
+# behind that, and in each event's place their number.
+BYTES_BEHIND = struct.Struct("!BI")
+
 LARGEST_ERROR_BYTES = 65_536
 LARGEST_LOG_BYTES = 16_384
 LONGEST_LOG_TEXT = 4_096  # characters

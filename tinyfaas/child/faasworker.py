@@ -85,6 +85,20 @@ def load(code_dir: str) -> Callable[..., Any]:
     return main  # type: ignore[no-any-return]
 
 
+def request_in(payload: bytes) -> dict[str, Any]:
+    """The `args` and `kwargs` of a call; events whose payload is bytes get it."""
+    if payload[:1] != b"\0":
+        return _decode(payload) if payload else {}
+    _, length = faaswire.BYTES_BEHIND.unpack_from(payload)
+    at = faaswire.BYTES_BEHIND.size + length
+    request: dict[str, Any] = _decode(payload[faaswire.BYTES_BEHIND.size : at])
+    (events,) = request["args"]
+    for event in events if isinstance(events, list) else [events]:
+        end = at + event["payload"]
+        event["payload"], at = payload[at:end], end
+    return request
+
+
 class Caller:
     """Calls `main`; the event loop of an `async def main` lives as long as the worker."""
 
@@ -94,7 +108,7 @@ class Caller:
 
     def __call__(self, payload: bytes, context: faascontext.Context | None = None) -> Any:
         """The value that `main` returns for a request's payload."""
-        request = _decode(payload) if payload else {}
+        request = request_in(payload)
         kwargs = request.get("kwargs", {})
         if context is not None and "context" not in kwargs:
             kwargs["context"] = context

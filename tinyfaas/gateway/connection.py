@@ -33,7 +33,8 @@ from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Packed, Received, Session, make_client
 from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.gateway.subscriptions import Subscriptions
-from tinyfaas.model import Answer, Publication, Request
+from tinyfaas.loops import PROPERTY
+from tinyfaas.model import Answer, Firing, Publication, Request
 from tinyfaas.pulse import Pulse
 
 logger = log.get("gateway")
@@ -48,6 +49,8 @@ _LOOKUP_S = 60.0  # to find the broker's address: a resolver asks each of its se
 _STOP_S = 2.0
 _TURN_S = 5.0  # how long a function's publication waits for the broker to confirm others
 _TURN_LOOK_S = 0.005
+_MOST_CHAINS = 256  # of which the properties are kept
+_SILENCE = Answer("", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Connection:
         self._handlers = handlers
         self._v5 = settings.protocol == "5"
         self._plain = self._properties(None)
+        self._chained: dict[str, Properties | None] = {}
         self._sending = threading.RLock()
         self._up = False
         self._up_since_s = 0.0
@@ -172,13 +176,20 @@ class Connection:
             self._flush()
         return True
 
-    def publish_in_turn(self, publication: Publication) -> str:
+    def tell(self, request: Request, answer: Answer) -> None:
+        """Publish what came of a request of our own, if the broker is there: it is not kept until then."""
+        with self._sending:
+            if self._up:
+                self._publish_answer(request, answer)
+                self._flush()
+
+    def publish_in_turn(self, publication: Publication, chain: str) -> str:
         """Publish what a function says; returns why not: that the connection is down, or nothing is confirmed any more.
 
         Waits where the broker is to confirm first what it has, so that no more is on its way than it takes.
         """
         give_up_s = time.monotonic() + _TURN_S
-        properties = self._plain if publication.json else None
+        properties = self._properties(None, chain, json=publication.json)
         while True:
             with self._sending:
                 if not self._up:
@@ -213,6 +224,12 @@ class Connection:
         if self._starved and not self._ledger.overfull():
             self._wake()
 
+    def discard(self, request: Request) -> None:
+        """One function less needs this message: if nobody does any more, acknowledge it. Any thread may say so."""
+        self._later.append(lambda: self._done_with(request))
+        if threading.current_thread() is not self._thread:
+            self._wake()
+
     # --- what goes out -----------------------------------------------------------------------------------------
 
     def _awaits_redelivery(self, request: Request) -> bool:
@@ -234,13 +251,28 @@ class Connection:
             for mid in self._acks.answered(request.mid):
                 self._client.ack(mid, 1)
         self._ledger.settle(request)
+        if isinstance(request, Firing):
+            for cause in request.causes:
+                self._done_with(cause)
+
+    def _done_with(self, cause: Request) -> None:
+        """What a message has called once less to call is published; after the last, the message is acknowledged."""
+        with self._sending:
+            cause.firings -= 1
+            if not cause.firings:
+                self.reply(cause, _SILENCE)
 
     def _publish_answer(self, request: Request, answer: Answer) -> None:
+        plain = self._with_chain(answer.chain) if answer.chain else self._plain
         if answer.payload and answer.topic:
-            properties = self._properties(request.correlation) if request.correlation is not None else self._plain
+            properties = plain
+            if request.correlation is not None:
+                properties = self._properties(request.correlation, answer.chain if request.chain else "")
             self._publish(answer.topic, answer.payload, request.qos, properties)
+        for each in answer.publications:
+            self._publish(each.topic, each.payload, each.qos, plain, retain=each.retain)
         if answer.error_payload:
-            self._publish(self._error_topic, answer.error_payload, request.qos, self._plain)
+            self._publish(self._error_topic, answer.error_payload, request.qos, plain)
 
     def _publish(
         self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool = False
@@ -265,13 +297,24 @@ class Connection:
                 self._send(request)
             self._flush()
 
-    def _properties(self, correlation: bytes | None) -> Properties | None:
+    def _with_chain(self, chain: str) -> Properties | None:
+        """The properties of what a function publishes that others have called."""
+        if chain not in self._chained:
+            if len(self._chained) >= _MOST_CHAINS:
+                self._chained.clear()
+            self._chained[chain] = self._properties(None, chain)
+        return self._chained[chain]
+
+    def _properties(self, correlation: bytes | None, chain: str = "", *, json: bool = True) -> Properties | None:
         if not self._v5:
             return None
         properties = Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ContentType = "application/json"
+        if json:
+            properties.ContentType = "application/json"
         if correlation is not None:
             properties.CorrelationData = correlation
+        if chain:
+            properties.UserProperty = (PROPERTY, chain)
         return properties
 
     # --- the network thread ------------------------------------------------------------------------------------
@@ -341,6 +384,7 @@ class Connection:
             if self._wake_read in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._wake_read.recv(4096)
+                self._do_later()
             if there or sock in readable:
                 self._read()
             if writable:
@@ -349,10 +393,13 @@ class Connection:
 
     def _read(self) -> None:
         self._client.loop_read(_READ_AT_ONCE)
-        while self._later:
-            self._later.popleft()()
+        self._do_later()
         if self._outbox:
             self._send_kept()
+
+    def _do_later(self) -> None:
+        while self._later:
+            self._later.popleft()()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full, so it will wake anyway; or closed, and there is nobody to wake
@@ -400,7 +447,10 @@ class Connection:
         self._epoch += 1  # nothing is sent before `_came_up`, but messages may come right behind this
         self._acks.begin_connection()
         self._ledger.resume(session_present=session_present)
-        self._subscriptions.renew(client, v5=self._v5, session_present=session_present)
+        self._subscriptions.renew(
+            client, v5=self._v5, session_present=session_present,
+            identifies=bool(getattr(properties, "SubscriptionIdentifierAvailable", 1)),
+        )  # fmt: skip
         self._later.append(lambda: self._came_up(session_present=session_present))
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
@@ -440,6 +490,7 @@ class Connection:
         properties, now_s = message.properties, time.monotonic()
         correlation = getattr(properties, "CorrelationData", None)
         expiry_s = getattr(properties, "MessageExpiryInterval", None)
+        chain = "" if properties is None else _chain_in(properties)
         return Request(
             topic=message.topic,
             payload=message.payload,
@@ -453,4 +504,11 @@ class Connection:
             response_topic=getattr(properties, "ResponseTopic", ""),
             correlation=correlation,
             digest=digest_of(message.topic, message.payload, correlation) if message.qos else 0,
+            chain=chain,
+            identifiers=tuple(getattr(properties, "SubscriptionIdentifier", ())),
         )
+
+
+def _chain_in(properties: Properties) -> str:
+    """The functions that led to a message, if it says so."""
+    return next((str(value) for name, value in getattr(properties, "UserProperty", ()) if name == PROPERTY), "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -21,6 +22,8 @@ from tinyfaas.gateway.presence import Presence
 from tinyfaas.gateway.subscriptions import Subscriptions
 from tinyfaas.model import Answer, Publication, Request
 from tinyfaas.protocol import Topics
+from tinyfaas.registry import Registry
+from tinyfaas.triggers import Triggers
 
 logger = log.get("gateway")
 
@@ -32,16 +35,20 @@ _CONFIRMED_S = 5.0  # how long a change of subscriptions is waited for
 class Gateway:
     """Both connections, and the node's presence. `keys` holds the keys that online and offline share.
 
-    In a group, what is taken of invocations follows the functions: those that `functions` names at the start, and from
-    then on those that are taken up and let go.
+    What is subscribed to follows the functions: their triggers, and in a group their invocations too. It is that of
+    those in `registry` at the start, and from then on follows what is taken up and let go.
     """
 
     def __init__(
-        self, config: Config, topics: Topics, ledger: Ledger, keys: dict[str, Any], functions: Callable[[], list[str]]
-    ) -> None:
+        self, config: Config, topics: Topics, ledger: Ledger, keys: dict[str, Any], registry: Registry,
+        triggers: Triggers,
+    ) -> None:  # fmt: skip
         self._config = config
         self._group = config.node.group
-        self._functions = functions
+        self._registry = registry
+        self._triggers = triggers
+        self._gone: set[str] = set()
+        self._following = threading.Lock()
         self._subscriptions = Subscriptions(config.data_dir / "subscriptions.json")
         self._topics = topics
         self._ledger = ledger
@@ -99,29 +106,51 @@ class Gateway:
         """Start connecting both."""
         everything = [f"{self._topics.invoke_prefix}#"]
         self._subscriptions.load(otherwise=everything)
-        self._subscriptions.want(self._shares(self._functions()) if self._group else everything)
+        self._subscriptions.want(self._shares(self._registry.names()) if self._group else everything)
+        self._follow_triggers()
         self.invocations.start()
         self.administration.start()
 
     def take_up(self, function: str) -> None:
-        """In a group: take this function's invocations too. Returns when the broker gives us some, if it is there."""
-        if self._group:
+        """Take what triggers this function now, and in a group its invocations too; or nothing, if it has gone.
+
+        Returns when the broker gives it to us, if it is there.
+        """
+        self._gone.discard(function)
+        changed = self._follow_triggers()
+        if self._group and function in self._registry:
             self._subscriptions.want(self._shares([function]))
+            changed = True
+        if changed:
             self.invocations.follow(_CONFIRMED_S)
+            self._subscriptions.keep()
             self.wake()
 
     def let_go(self, functions: Collection[str]) -> bool:
-        """In a group: take no more of these functions' invocations; what the broker has given us already is ours.
+        """In a group: take no more of what these functions are called by; what the broker has given us already is ours.
 
         False where there is nothing to wait for, because nothing has changed.
         """
         if not self._group or not functions:
             return False
+        self._gone.update(functions)
+        self._follow_triggers()
         self._subscriptions.want_no_more(self._shares(functions))
         self.wake()
         confirmed = self.invocations.follow(_CONFIRMED_S)
         self._subscriptions.keep()
         return confirmed
+
+    def _follow_triggers(self) -> bool:
+        """Want the triggers of the functions there are now; False if that changes nothing.
+
+        What is subscribed to no more may still come: it then calls those whose triggers it matches now.
+        """
+        with self._following:
+            unheeded = self._triggers.follow(spec for spec in self._registry.specs() if spec.name not in self._gone)
+            for function, topic in unheeded:
+                logger.error("trigger_unheeded", function=function, topic=topic)
+            return self._subscriptions.wish(self._triggers.wishes())
 
     def leave_to_others(self) -> list[str]:
         """In a group: take no more of what other nodes of it serve too; returns these functions.
@@ -142,8 +171,10 @@ class Gateway:
 
     def _served(self) -> frozenset[str]:
         """The functions whose invocations we share in."""
-        begin = len(self._topics.share(self._group, ""))
-        return frozenset(topic[begin:] for topic in self._subscriptions.wanted) if self._group else frozenset()
+        if not self._group:
+            return frozenset()
+        share = self._topics.share(self._group, "")
+        return frozenset(topic.removeprefix(share) for topic in self._subscriptions.wanted if topic.startswith(share))
 
     def wait_attempted(self, timeout_s: float) -> None:
         """Wait until each has connected or failed to once."""
@@ -157,16 +188,18 @@ class Gateway:
         return self.invocations.up and self.administration.up
 
     def reply_invocation(self, request: Request, answer: Answer | None) -> None:
-        """Answer an invocation on the connection it came by. What no broker has delivered awaits nothing: of a failed
-        run of a schedule the error topic is told, if the broker is there.
-        """
+        """Answer an invocation on the connection it came by. What a schedule has asked for no broker awaits."""
         if request.schedule:
-            if answer is not None and answer.error_payload:
-                self.publish(Publication(self._topics.error, answer.error_payload, qos=1, json=True))
+            if answer is not None:
+                self.invocations.tell(request, answer)
             request.answer = answer
             self._ledger.settle(request)
             return
         self.invocations.reply(request, answer)
+
+    def discard(self, request: Request) -> None:
+        """One function less needs this message."""
+        self.invocations.discard(request)
 
     def reply_command(self, request: Request, answer: Answer | None) -> None:
         """Answer an administrative command on the connection it came by."""
@@ -201,9 +234,9 @@ class Gateway:
         """Publish a dead letter; it is on disk too, so one that finds no connection is not lost."""
         self.invocations.publish(topic, payload, qos=1)
 
-    def publish(self, publication: Publication) -> str:
+    def publish(self, publication: Publication, chain: str) -> str:
         """Publish what a function says, before its answer on the same connection; returns why not, or nothing."""
-        return self.invocations.publish_in_turn(publication)
+        return self.invocations.publish_in_turn(publication, chain)
 
     def pause(self) -> None:
         """Take nothing more off the broker."""

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from paho.mqtt.client import Client
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tinyfaas import log
 from tinyfaas.files import write_atomically
 from tinyfaas.protocol import encode
+from tinyfaas.triggers import Wish
 
 logger = log.get("gateway")
 
@@ -34,7 +37,9 @@ class Subscriptions:
         self._file = file
         self._heard = threading.Condition()
         self._writing = threading.Lock()
-        self._wanted: frozenset[str] = frozenset()
+        self._plain: frozenset[str] = frozenset()
+        self._wishes: Mapping[str, Wish] = {}
+        self._identifies = True
         self._asked: frozenset[str] = frozenset()  # on this connection
         self._may_stand: frozenset[str] = frozenset()
         self._unanswered: dict[int, frozenset[str]] = {}
@@ -43,7 +48,7 @@ class Subscriptions:
     @property
     def wanted(self) -> frozenset[str]:
         """The topics the session shall be subscribed to."""
-        return self._wanted
+        return self._plain | self._wishes.keys()
 
     def load(self, otherwise: Iterable[str]) -> None:
         """Read what the broker may hold from before this start, or take it to be `otherwise` where nothing tells."""
@@ -60,18 +65,31 @@ class Subscriptions:
     def want(self, topics: Iterable[str]) -> None:
         """Want these too; they are written down before anyone asks the broker for them."""
         with self._heard:
-            self._wanted |= frozenset(topics)
-            self._may_stand |= self._wanted
+            self._plain |= frozenset(topics)
+            self._may_stand |= self._plain
         self.keep()
+
+    def wish(self, wishes: Mapping[str, Wish]) -> bool:
+        """Want these filters of triggers, and no others; False if they are those wanted already."""
+        with self._heard:
+            if wishes == self._wishes:
+                return False
+            changed = {topic for topic, wish in wishes.items() if self._wishes.get(topic) != wish}
+            self._wishes = wishes
+            self._asked -= changed
+            self._may_stand |= self.wanted
+        self.keep()
+        return True
 
     def want_no_more(self, topics: Collection[str]) -> None:
         """Want these no more; they stay written down until the broker has confirmed that they are gone."""
         with self._heard:
-            self._wanted -= frozenset(topics)
+            self._plain -= frozenset(topics)
 
-    def renew(self, client: Client, *, v5: bool, session_present: bool) -> None:
-        """Ask for everything on a new connection."""
+    def renew(self, client: Client, *, v5: bool, session_present: bool, identifies: bool = True) -> None:
+        """Ask for everything on a new connection; `identifies`: the broker says by which filter a message comes."""
         with self._heard:
+            self._identifies = identifies
             if not session_present:
                 self._may_stand = frozenset()
             self._asked = frozenset()
@@ -84,14 +102,19 @@ class Subscriptions:
         In this order: a message may come twice when a group is joined, but none is lost between the two.
         """
         with self._heard:
-            new, old = self._wanted - self._asked, self._may_stand - self._wanted
-            self._asked = self._wanted
-            self._may_stand |= self._wanted
-        if new and v5:
+            wanted = self.wanted
+            new, old = wanted - self._asked, self._may_stand - wanted
+            self._asked = wanted
+            self._may_stand |= wanted
+            wishes = {topic: self._wishes[topic] for topic in new & self._wishes.keys()}
+        plain = new - wishes.keys()
+        if plain and v5:
             options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-            self._sent(client.subscribe([(topic, options) for topic in sorted(new)])[1], new)
-        elif new:
-            self._sent(client.subscribe([(topic, 1) for topic in sorted(new)])[1], new)
+            self._sent(client.subscribe([(topic, options) for topic in sorted(plain)])[1], plain)
+        elif plain:
+            self._sent(client.subscribe([(topic, 1) for topic in sorted(plain)])[1], plain)
+        for topic, wish in sorted(wishes.items()):
+            self._sent(self._subscribe(client, topic, wish, v5=v5), frozenset((topic,)))
         if old:
             self._sent(client.unsubscribe(sorted(old))[1], old)
 
@@ -135,6 +158,18 @@ class Subscriptions:
                 self._written = topics
             except OSError as error:
                 logger.error("subscriptions_not_recorded", error=str(error))
+
+    def _subscribe(self, client: Client, topic: str, wish: Wish, *, v5: bool) -> int | None:
+        """Ask for one filter by a packet of its own: its identifier would be that of all filters in it."""
+        if not v5:
+            return client.subscribe(topic, wish.qos)[1]
+        shown = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if wish.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+        properties = None
+        if self._identifies:
+            properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
+            properties.SubscriptionIdentifier = wish.identifier
+        options = SubscribeOptions(qos=wish.qos, retainHandling=shown)
+        return client.subscribe([(topic, options)], properties=properties)[1]
 
     def _sent(self, mid: int | None, topics: frozenset[str]) -> None:
         if mid is not None:  # else the connection has just gone, and the next one asks again

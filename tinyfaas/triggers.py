@@ -1,0 +1,120 @@
+"""Which functions a message calls. Pure but for its cache: filters, topics and subscription identifiers.
+
+A broker that speaks MQTT 5 delivers a message once for each filter that matches it, and says which by an identifier.
+So that a function is called once, the first of its filters that matches is responsible for it, and what comes by
+another is ignored. A broker that names no identifier delivers once, and whatever matches is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tinyfaas.model import FunctionSpec, Trigger
+from tinyfaas.topics import SHARE, matches, overlap, unshared
+
+_MOST_CACHED = 4_096
+_LARGEST_IDENTIFIER = 268_435_455
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A function that a message calls, and the trigger because of which."""
+
+    function: str
+    trigger: Trigger
+    largest_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a filter is to be subscribed to: `retained` says whether anyone wants what the broker has retained."""
+
+    qos: int
+    retained: bool
+    identifier: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Wired:
+    """A trigger by the filter that the broker knows it by."""
+
+    subscribed: str
+    matching: str
+    identifier: int
+    target: Target
+
+
+class Triggers:
+    """The triggers of all functions; a change replaces the table whole, so any thread may ask.
+
+    In a `group` the nodes that serve a function share what triggers it. Each function has a share of its own there:
+    the nodes of a group need not have the same functions. `reserved` filters are the server's own requests, which
+    trigger nothing.
+    """
+
+    def __init__(self, reserved: tuple[str, ...], group: str = "") -> None:
+        self._reserved = reserved
+        self._group = group
+        self._table: tuple[tuple[_Wired, ...], ...] = ()
+        self._cache: dict[tuple[str, tuple[int, ...]], tuple[Target, ...]] = {}
+
+    def follow(self, specs: Iterable[FunctionSpec]) -> list[tuple[str, str]]:
+        """Go by these functions from now on; returns functions with a topic of theirs that is not heeded."""
+        table, unheeded = [], []
+        for spec in specs:
+            wired = []
+            for trigger in spec.wiring.trigger:
+                if any(overlap(unshared(trigger.topic), own) for own in self._reserved):
+                    unheeded.append((spec.name, trigger.topic))
+                    continue
+                subscribed = self._subscribed(spec.name, trigger.topic)
+                target = Target(spec.name, trigger, spec.limits.max_payload_bytes)
+                wired.append(_Wired(subscribed, unshared(subscribed), identifier_of(subscribed), target))
+            if wired:
+                table.append(tuple(wired))
+        self._table = tuple(table)
+        self._cache = {}
+        return unheeded
+
+    def wishes(self) -> Mapping[str, Wish]:
+        """What to subscribe to, for all functions together."""
+        wishes: dict[str, Wish] = {}
+        for wired in self._table:
+            for each in wired:
+                trigger, other = each.target.trigger, wishes.get(each.subscribed)
+                wishes[each.subscribed] = Wish(
+                    max(trigger.qos, other.qos if other else 0),
+                    trigger.retained or (other.retained if other else False),
+                    each.identifier,
+                )
+        return wishes
+
+    def targets(self, topic: str, identifiers: tuple[int, ...] = ()) -> tuple[Target, ...]:
+        """The functions that a message calls which came by these subscriptions, or by one that has no identifier."""
+        cache = self._cache
+        found = cache.get((topic, identifiers))
+        if found is None:
+            found = tuple(self._targets(topic, identifiers))
+            if len(cache) >= _MOST_CACHED:
+                cache.clear()
+            cache[topic, identifiers] = found
+        return found
+
+    def _targets(self, topic: str, identifiers: tuple[int, ...]) -> Iterable[Target]:
+        for wired in self._table:
+            responsible = next((each for each in wired if matches(each.matching, topic)), None)
+            if responsible is not None and (not identifiers or responsible.identifier in identifiers):
+                yield responsible.target
+
+    def _subscribed(self, function: str, topic_filter: str) -> str:
+        if self._group and not topic_filter.startswith(SHARE):
+            return f"{SHARE}{self._group}.{function}/{topic_filter}"
+        return topic_filter
+
+
+def identifier_of(topic_filter: str) -> int:
+    """The subscription identifier of a filter: the same after a restart, since the broker keeps it for our session."""
+    digest = hashlib.blake2b(topic_filter.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % _LARGEST_IDENTIFIER + 1
