@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tinyfaas.cli.arguments import json_or_text, parse
+from tinyfaas.cli.arguments import parse
+from tinyfaas.cli.words import json_or_text
 from tinyfaas.exits import Exit
 
 

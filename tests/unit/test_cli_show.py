@@ -7,7 +7,8 @@ import io
 import pytest
 
 from tinyfaas.cli import show
-from tinyfaas.cli.progress import Progress, line_of, width_of
+from tinyfaas.cli.progress import Progress, bar_of, line_of
+from tinyfaas.cli.terminal import width_of
 
 INSTALLING = {"function": "hello", "phase": "install", "elapsed_s": 12.34, "line": "Collecting numpy"}
 
@@ -17,6 +18,21 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture(autouse=True)
+def _on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "shows_tables", lambda: True)
+
+
+def test_elsewhere_columns_are_told_apart_by_tabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "shows_tables", lambda: False)
+    assert show.table([("a", "long"), ("longer\tby far", "b")]) == "a\tlong\nlonger by far\tb"
+
+
+def test_a_bar_grows_with_the_phases() -> None:
+    bars = [bar_of({"phase": phase}) for phase in ("queued", "environment", "install", "import", "ready", "failed")]
+    assert bars == ["[>       ]", "[==>     ]", "[====>   ]", "[======> ]", "[========]", "[>       ]"]
 
 
 def test_functions_stand_in_columns() -> None:

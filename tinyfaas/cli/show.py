@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tinyfaas.cli.terminal import DIM, GREEN, RED, coloured, shows_tables
+
 Answer = Mapping[str, Any]
 
 _SHORT = 100
@@ -53,6 +55,27 @@ def records(answer: Answer) -> str:
     return table(rows) if rows else "no records"
 
 
+def whole_records(answer: Answer) -> str:
+    """Records with all that is known of them."""
+    records = [table([(key, _whole(value)) for key, value in each.items()]) for each in answer.get("logs", [])]
+    return "\n\n".join(records) or "no records"
+
+
+def call(record: Answer) -> str:
+    """A call and what came of it, in one line: `12:00:01.123  hello("Pi") -> "Hello, Pi!"  1.9 ms`."""
+    failed = record.get("status") == "error"
+    args, kwargs = record.get("args", []), record.get("kwargs", {})
+    shown = [_short(_json(each)) for each in args] if isinstance(args, list) else [_short(str(args))]
+    if isinstance(kwargs, Mapping):
+        shown += [f"{name}={_short(_json(value))}" for name, value in kwargs.items()]
+    told = failure(record) if failed else printable(_short(_json(record.get("result"))))
+    time = str(record.get("time_start", "")).partition("T")[2].rstrip("Z")
+    took = f"  {_measure('ms', record['duration_ms'])}" if "duration_ms" in record else ""
+    cold = ", cold" if record.get("cold") else ""
+    called = printable(f"{record.get('function')}({', '.join(shown)})")
+    return f"{coloured(time, DIM)}  {called} -> {coloured(told, RED if failed else GREEN)}{coloured(took + cold, DIM)}"
+
+
 def status(answer: Answer) -> str:
     """The server and the device, a line for each of their parts."""
     version, uptime = answer.get("version"), answer.get("uptime_s")
@@ -95,6 +118,12 @@ def rolled_back(answer: Answer) -> str:
     return printable(f"{answer.get('function')}: version {answer.get('version')} is current")
 
 
+def redriven(answer: Answer) -> str:
+    """How many dead letters are run again."""
+    count = answer.get("redriven", 0)
+    return printable(f"{answer.get('function')}: {count} dead letter{'' if count == 1 else 's'} queued to run again")
+
+
 def failure(answer: Answer) -> str:
     """The one line of an error answer: `code: error`."""
     return printable(f"{answer.get('code', 'error')}: {answer.get('error', 'the answer does not say what')}")
@@ -113,8 +142,10 @@ def settings(effective: Iterable[tuple[str, object, str]]) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows with their columns aligned."""
+    """Rows, with their columns aligned on a terminal; elsewhere tabs are between them, for `cut` and `awk`."""
     clean = [[printable(text) for text in row] for row in rows]
+    if not shows_tables():
+        return "\n".join("\t".join(row) for row in clean)
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in clean
@@ -198,7 +229,18 @@ def _words(key: str) -> str:
     return key.replace("_", " ")
 
 
+def _whole(value: object) -> str:
+    return value.rstrip("\n").replace("\n", " | ") if isinstance(value, str) else _json(value)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+
+
 def _outcome(record: Answer) -> str:
     failed = record.get("status") == "error"
-    text = failure(record) if failed else json.dumps(record.get("result"), ensure_ascii=False)
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+    return _short(failure(record) if failed else _json(record.get("result")))
