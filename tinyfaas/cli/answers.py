@@ -31,9 +31,7 @@ def exchange(
     """Send a command to the broker that the command line names; see `client.exchange`."""
     from tinyfaas.cli import client
 
-    yield from client.exchange(
-        *inquiry(args, command, function, body, first_sign_s=first_sign_s, of_all=of_all)
-    )
+    yield from client.exchange(*inquiry(args, command, function, body, first_sign_s=first_sign_s, of_all=of_all))
 
 
 def inquiry(

@@ -46,9 +46,9 @@ def records(answer: Answer) -> str:
         [
             cell(each.get("time_start")),
             cell(each.get("status")),
-            _measure("ms", each["duration_ms"]) if "duration_ms" in each else "-",
+            took(each),
             cell(each.get("id")),
-            _outcome(each),
+            outcome(each),
         ]
         for each in answer.get("logs", [])
     ]
@@ -63,17 +63,30 @@ def whole_records(answer: Answer) -> str:
 
 def call(record: Answer) -> str:
     """A call and what came of it, in one line: `12:00:01.123  hello("Pi") -> "Hello, Pi!"  1.9 ms`."""
-    failed = record.get("status") == "error"
+    time = str(record.get("time_start", "")).partition("T")[2].rstrip("Z")
+    cold = ", cold" if record.get("cold") else ""
+    told = coloured(printable(outcome(record)), RED if record.get("status") == "error" else GREEN)
+    name = str(record.get("function", ""))
+    return f"{coloured(time, DIM)}  {called(name, record)} -> {told}  {coloured(took(record) + cold, DIM)}"
+
+
+def called(function: str, record: Answer) -> str:
+    """What was called: `hello("Pi", n=1)`."""
     args, kwargs = record.get("args", []), record.get("kwargs", {})
     shown = [_short(_json(each)) for each in args] if isinstance(args, list) else [_short(str(args))]
     if isinstance(kwargs, Mapping):
         shown += [f"{name}={_short(_json(value))}" for name, value in kwargs.items()]
-    told = failure(record) if failed else printable(_short(_json(record.get("result"))))
-    time = str(record.get("time_start", "")).partition("T")[2].rstrip("Z")
-    took = f"  {_measure('ms', record['duration_ms'])}" if "duration_ms" in record else ""
-    cold = ", cold" if record.get("cold") else ""
-    called = printable(f"{record.get('function')}({', '.join(shown)})")
-    return f"{coloured(time, DIM)}  {called} -> {coloured(told, RED if failed else GREEN)}{coloured(took + cold, DIM)}"
+    return printable(f"{function}({', '.join(shown)})")
+
+
+def took(record: Answer) -> str:
+    """How long a call took."""
+    return _measure("ms", record["duration_ms"]) if "duration_ms" in record else "-"
+
+
+def outcome(record: Answer) -> str:
+    """What came of a call: the error, or a short result."""
+    return _short(failure(record) if record.get("status") == "error" else _json(record.get("result")))
 
 
 def status(answer: Answer) -> str:
@@ -239,8 +252,3 @@ def _json(value: object) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
-
-
-def _outcome(record: Answer) -> str:
-    failed = record.get("status") == "error"
-    return _short(failure(record) if failed else _json(record.get("result")))
