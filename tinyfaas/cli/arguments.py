@@ -40,7 +40,7 @@ def parser() -> Parser:
         " (TINYFAAS_MQTT_USERNAME, TINYFAAS_MQTT_PASSWORD_FILE, TINYFAAS_MQTT_TLS ...),"
         " or by a profile in ~/.config/tinyfaas/cli.toml: a table with the keys of the server's section [mqtt].",
     )
-    top.add_argument("--version", action=shared.Version, nargs=0, help="print the version and exit")
+    shared.version(top)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, text: str) -> Parser:

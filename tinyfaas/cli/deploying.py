@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def deploy(args: argparse.Namespace, name: str, body: Mapping[str, Any]) -> tuple[Answer, str]:
+def deploy(args: argparse.Namespace, name: str, body: dict[str, Any]) -> tuple[Answer, str]:
     """Upload one function; returns what came of it, for programs and in words."""
     if args.if_changed and (current := unchanged(args, name, folder.digest_of(body))) is not None:
         answer = {"status": "ok", "function": name, "version": current, "changed": False}

@@ -141,7 +141,7 @@ class Line:
         self._pubacks[mid] = reason
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        if not self._wanted(message.payload):
+        if not self._wanted(bytes(message.payload)):
             return
         try:
             body = json.loads(message.payload)

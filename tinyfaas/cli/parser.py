@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(Exit.USAGE, f"tinyfaas: {message} (see {self.prog} --help)\n")
 
 
-class Version(argparse.Action):
+class _Version(argparse.Action):
     """Prints the version; looked up only here, as that takes longer than all the rest of parsing."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
@@ -39,6 +39,11 @@ class Version(argparse.Action):
             version = "(not installed)"
         print(f"tinyfaas {version}")
         parser.exit()
+
+
+def version(parser: Parser) -> None:
+    """Which tinyfaas this is."""
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
 
 
 def server_settings(parser: Parser) -> None:

@@ -7,9 +7,10 @@ never changed. A version that is given up between two looks is looked for again.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tinyfaas.cli.failures import Failed
 from tinyfaas.config import Config
 from tinyfaas.errors import ConfigError
 from tinyfaas.model import FUNCTION_NAME
+from tinyfaas.protocol import upload_digest
 
 _LOOKS = 3
 _AS_WHO = "ask as root, or as the server's account"
@@ -76,12 +78,33 @@ class Store:
                 continue  # an upload has replaced it meanwhile
             except OSError as error:
                 raise _unreadable(error) from None
+            if upload_digest(code, requirements, entry["config"]) != entry["digest"]:
+                raise Failed(f"{folder}: is not what was uploaded as version {wanted}: its digest differs")
             return Stored(function, wanted, entry["uploaded"], entry["digest"], code, requirements, entry["config"])
         raise Failed(f"{function}: {folder}: has no func.py")
 
     def home(self, function: str) -> Path:
         """The folder of all there is of a function."""
         return self.config.functions_dir / function
+
+    @contextlib.contextmanager
+    def as_its_owner(self) -> Iterator[None]:
+        """Do something with the rights of the server's account and no more, if we are root: what lies there is in the
+        hands of functions where no sandbox is, and may lead anywhere.
+        """
+        owner, groups = self.config.functions_dir.stat(), os.getgroups()
+        if os.geteuid() != 0 or owner.st_uid == 0:
+            yield
+            return
+        try:
+            os.setgroups([])
+            os.setegid(owner.st_gid)
+            os.seteuid(owner.st_uid)
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(os.getgid())
+            os.setgroups(groups)
 
     def _records(self) -> dict[str, Any]:
         try:
