@@ -30,14 +30,18 @@ def environment(port: int, **variables: str) -> dict[str, str]:
     return {**environ, "TINYFAAS_MQTT_HOST": "127.0.0.1", "TINYFAAS_MQTT_PORT": str(port), **variables}
 
 
-def run(
-    port: int, *argv: str, stdin: str = "", python: Path = Path(sys.executable),
-    process: Mapping[str, Any] | None = None, **variables: str,
+def run(port: int, *argv: str, stdin: str = "", **variables: str) -> Ended:
+    """Run a command to its end."""
+    return run_by(Path(sys.executable), {}, port, *argv, stdin=stdin, **variables)
+
+
+def run_by(
+    python: Path, more: Mapping[str, Any], port: int, *argv: str, stdin: str = "", **variables: str
 ) -> Ended:  # fmt: skip
-    """Run a command; `process` are further arguments of `subprocess`, such as an account."""
+    """The same by another Python; `more` are further arguments of `subprocess`, such as an account."""
     return subprocess.run(
         [python, "-m", "tinyfaas", *argv], env=environment(port, **variables), input=stdin, capture_output=True,
-        text=True, check=False, timeout=90.0, **(process or {}),
+        text=True, check=False, timeout=90.0, **more,
     )  # fmt: skip
 
 
@@ -47,7 +51,9 @@ class Running:
     def __init__(self, port: int, *argv: str, terminal: bool = False, rows: int = 40, columns: int = 160,
                  **variables: str) -> None:  # fmt: skip
         self.text = ""
-        command = [sys.executable, "-u", "-m", "tinyfaas", *argv]
+        # On a terminal of its own, Ctrl-C that is typed there reaches it.
+        new_session = ["setsid", "--ctty"] if terminal else ["setsid"]
+        command = [*new_session, sys.executable, "-u", "-m", "tinyfaas", *argv]
         environ = environment(port, TERM="xterm", **variables)
         environ.pop("COLUMNS", None)
         environ.pop("LINES", None)
@@ -55,9 +61,8 @@ class Running:
         if terminal:
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self._process = subprocess.Popen(
-            command, env=environ, stdin=theirs if terminal else subprocess.DEVNULL, stdout=theirs, stderr=theirs,
-            start_new_session=True, preexec_fn=_take_terminal if terminal else None,
-        )  # fmt: skip
+            command, env=environ, stdin=theirs if terminal else subprocess.DEVNULL, stdout=theirs, stderr=theirs
+        )
         os.close(theirs)
 
     def __enter__(self) -> Running:
@@ -109,8 +114,3 @@ class Running:
             raise
         self.text += data.decode("utf-8", "replace")
         return bool(data)
-
-
-def _take_terminal() -> None:
-    """The terminal becomes the one of this session: Ctrl-C typed on it reaches the command."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

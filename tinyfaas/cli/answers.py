@@ -20,9 +20,24 @@ Answer = Mapping[str, Any]
 
 
 def ask(args: argparse.Namespace, command: str, function: str, body: Answer) -> Answer:
-    """The answer to a command, of whichever node is first; raises `Failed` where there is none."""
-    with closing(exchange(args, command, function, body, first_sign_s=args.timeout)) as said:
-        return next(heard.body for heard in said if heard.is_answer)
+    """The answer to a command, of whichever node is first; raises `Failed` where there is none.
+
+    Of several nodes only one may have the function: that another has not is believed when all have answered.
+    """
+    from tinyfaas.cli.failures import NoAnswer
+
+    unknown: Answer | None = None
+    try:
+        with closing(exchange(args, command, function, body, first_sign_s=args.timeout, of_all=True)) as said:
+            for heard in said:
+                if heard.is_answer and heard.body.get("code") != "not_found":
+                    return heard.body
+                unknown = heard.body if heard.is_answer else unknown
+    except NoAnswer:
+        if unknown is None:
+            raise
+    assert unknown is not None  # an exchange without any answer raises
+    return unknown
 
 
 def exchange(

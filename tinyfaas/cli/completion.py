@@ -1,4 +1,4 @@
-"""Prints what completes commands, flags and files in bash, zsh and fish; made from the grammar, so it knows them all."""
+"""Prints what completes commands, flags and files in bash, zsh and fish; made from the grammar, so it knows all."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ in any case. Every node that answers is followed.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ Record = dict[str, Any]
 _FIRST = 10
 _USUAL, _MOST = 100, 10_000
 _SOON_S = 0.2
+_GRACE_S = 1.0
 _IDLE_S = 3.0
 
 
@@ -43,12 +45,18 @@ class Follow:
         self._last: dict[str, str] = {}
         self._next_s = 0.0
         self._limit = int(query.get("limit", _FIRST))
-        self.refusal: Mapping[str, Any] = {}
+        self._refusal: Mapping[str, Any] = {}
+        self._refused_s = math.inf
 
     @property
     def due_s(self) -> float:
-        """When it wants to ask again, in monotonic seconds."""
-        return self._next_s
+        """When it wants to be looked after again, in monotonic seconds."""
+        return min(self._next_s, self._refused_s)
+
+    @property
+    def refusal(self) -> Mapping[str, Any]:
+        """The error answer, where no node has the function; that one has not is no reason to give up."""
+        return self._refusal if not self._last and time.monotonic() >= self._refused_s else {}
 
     def ask(self) -> None:
         """Ask for the history, if it is time to."""
@@ -59,12 +67,15 @@ class Follow:
             self._asked = {**dict(list(self._asked.items())[-8:]), request_id: self._limit}
 
     def take(self, message: Message) -> list[Record]:
-        """What is new by a message: records that nobody has been shown. `refusal` is the error to our question."""
+        """What is new by a message: records that nobody has been shown."""
         body = message.body
         if body.get("request_id") in self._asked and "logs" in body:
             return self._new(str(body.get("node")), body["logs"], self._asked[body["request_id"]])
         if body.get("request_id") in self._asked and body.get("status") == "error":
-            self.refusal = body
+            if self._last:
+                return []
+            self._refusal = body
+            self._refused_s = min(self._refused_s, time.monotonic() + _GRACE_S)
         elif body.get("function") == self._function and "duration_ms" in body:
             self._next_s = min(self._next_s, time.monotonic() + _SOON_S)
         return []
@@ -77,7 +88,7 @@ class Follow:
         elif last is not None and len(records) >= limit and limit < _MOST:
             self._limit, self._next_s = _MOST, 0.0  # more has come than was asked for
             return []
-        self._limit = _USUAL
+        self._limit, self._refused_s = _USUAL, math.inf
         self._last[node] = ids[-1] if ids else last or ""
         return list(records)
 

@@ -28,23 +28,23 @@ def run(args: argparse.Namespace) -> int:
     args.wait = True
     status, said = Exit.OK, []
     for function in functions:
-        files = _restore_state(backup, home, function) if home else None
-        args.if_changed = files is None  # workers that are there have the folder that has given way
+        files = _restore_state(backup, home, function) if home else 0
+        args.if_changed = not files  # workers that are there have the folder that has given way
         answer, text = deploying.deploy(args, function.function, function.upload)
-        said.append({**answer, **({"state_files": files} if files is not None else {})})
+        said.append({**answer, **({"state_files": files} if home else {})})
         if answer.get("status") == "error":
             status = answers.complain_of(answer)
         elif not args.json:
-            print(show.printable(text if files is None else f"{text}; {files} files of state"), flush=True)
+            print(show.printable(f"{text}; {files} files of state" if files else text), flush=True)
     if args.json:
         answers.print_json(said)
     return status
 
 
-def _restore_state(backup: Reader, home: Store, function: Stored) -> int | None:
+def _restore_state(backup: Reader, home: Store, function: Stored) -> int:
     """Put a function's state where its first worker will find it; never over one that is there.
 
-    Returns how many files; None, and says why, where there is a state already.
+    Returns how many files: none, and says why, where there is a state already.
     """
     state = home.home(function.function) / "state"
     beside = home.config.functions_dir / f".restoring-{secrets.token_hex(4)}"
@@ -53,11 +53,12 @@ def _restore_state(backup: Reader, home: Store, function: Stored) -> int | None:
             if state.is_dir() and any(state.iterdir()):
                 told = f"{function.function}: has stored something here already, which stays as it is"
                 print(f"tinyfaas: {told}", file=sys.stderr)
-                return None
+                return 0
             try:
                 files = backup.extract_state(source, function.function, beside, _most_bytes(home, function))
-                state.parent.mkdir(mode=0o750, exist_ok=True)
-                beside.rename(state)  # an empty folder gives way
+                if files:
+                    state.parent.mkdir(mode=0o750, exist_ok=True)
+                    beside.rename(state)  # an empty folder gives way
             finally:
                 remove(beside)
     except PermissionError as error:

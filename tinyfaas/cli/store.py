@@ -92,7 +92,11 @@ class Store:
         """Do something with the rights of the server's account and no more, if we are root: what lies there is in the
         hands of functions where no sandbox is, and may lead anywhere.
         """
-        owner, groups = self.config.functions_dir.stat(), os.getgroups()
+        groups = os.getgroups()
+        try:
+            owner = self.config.functions_dir.stat()
+        except FileNotFoundError as error:
+            raise _untouched(error) from None
         if os.geteuid() != 0 or owner.st_uid == 0:
             yield
             return
@@ -109,8 +113,8 @@ class Store:
     def _records(self) -> dict[str, Any]:
         try:
             records: dict[str, Any] = json.loads(self._registry.read_bytes())
-        except FileNotFoundError:
-            raise Failed(f"no server has been on this device: {self._registry} is not there; see --config") from None
+        except FileNotFoundError as error:
+            raise _untouched(error) from None
         except OSError as error:
             raise _unreadable(error) from None
         except ValueError as error:
@@ -124,6 +128,10 @@ def here(config_file: Path | None) -> Store:
     if settings.problem:
         raise ConfigError(f"{settings.problem}; {_AS_WHO}" if settings.is_hidden else settings.problem)
     return Store(settings.config)
+
+
+def _untouched(error: FileNotFoundError) -> Failed:
+    return Failed(f"no server has been on this device: {error.filename} is not there; see --config")
 
 
 def _unreadable(error: OSError) -> Failed:
