@@ -465,7 +465,9 @@ def test_config_names_a_setting_that_can_not_be_used(tmp_path: Path, capsys: pyt
 # --- as a process --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["config", "--config", "/dev/null"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["top", "--help"], ["--version"], ["config", "--config", "/dev/null"], ["completion", "bash"]]
+)
 def test_what_needs_no_broker_loads_nothing_for_one(argv: list[str]) -> None:
     code = (
         "import sys; from tinyfaas.__main__ import main\n"
@@ -475,6 +477,18 @@ def test_what_needs_no_broker_loads_nothing_for_one(argv: list[str]) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("argv", [["list"], ["logs", "f", "-f"], ["top", "--once"], ["deploy", "."], ["invoke", "f"]])
+def test_what_speaks_to_a_broker_loads_nothing_of_the_servers(argv: list[str], folder: Path) -> None:
+    code = (
+        "import sys; from tinyfaas.__main__ import main\n"
+        f"sys.argv = ['tinyfaas', *{argv!r}, '--port', '1']\n"
+        "assert main() == 69\n"
+        "print(sorted({'structlog', 'psutil', 'tinyfaas.daemon', 'tinyfaas.pool'} & sys.modules.keys()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    assert ended.stdout == "[]\n"
 
 
 def test_a_reader_that_goes_away_is_no_accident() -> None:
