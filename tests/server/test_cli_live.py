@@ -119,7 +119,7 @@ def test_only_what_failed_is_followed_as_json(fleet: Fleet, function: str) -> No
 def test_following_what_is_not_there_says_so(fleet: Fleet) -> None:
     with fleet.running("logs", "nobody", "-f") as follow:
         assert follow.end() == Exit.FAILED
-    assert follow.text == "tinyfaas: not_found: no such function: nobody\n"
+    assert follow.text == "tinyfaas: not_found: no such function: nobody; tinyfaas list shows what there is\n"
 
 
 def test_top_shows_every_node_and_function_once(fleet: Fleet, function: str) -> None:
@@ -164,8 +164,12 @@ def test_top_on_a_terminal_is_a_screen_that_goes_away_again(fleet: Fleet, ending
 
 def test_dev_deploys_what_is_saved_and_shows_what_is_called(fleet: Fleet, tmp_path: Path, function: str) -> None:
     folder, node = folder_of(tmp_path, function, "def main(x): return x"), fleet.servers[0].node
+    with fleet.running("deploy", str(folder), "--node", node, "--wait", terminal=True) as deploy:
+        assert deploy.end() == Exit.OK
+    assert "\r\x1b[K[======> ] " in deploy.text  # a bar
+    assert f"{function}: version 1 is ready" in deploy.text
     with fleet.running("dev", str(folder), "--node", node, terminal=True) as dev:
-        dev.wait("version 1 is ready")
+        dev.wait("version 1 is current, nothing has changed")
         fleet.client.invoke(function, 1)
         dev.wait(f"{function}(1) -> ")
         (folder / "func.py").write_text("def main(x): return x / 0", encoding="utf-8")

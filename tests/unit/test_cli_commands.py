@@ -108,7 +108,7 @@ def test_json_prints_an_error_answer_whole(server: Server, capsys: pytest.Captur
     assert run(["info", "x", "--json"]) == Exit.FAILED
     said = capsys.readouterr()
     assert json.loads(said.out) == {"status": "error", "code": "not_found", "error": "no such function: x"}
-    assert said.err == "tinyfaas: not_found: no such function: x\n"
+    assert said.err == "tinyfaas: not_found: no such function: x; tinyfaas list shows what there is\n"
 
 
 @pytest.mark.parametrize("command", ["list", "status"])

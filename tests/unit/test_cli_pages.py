@@ -42,7 +42,7 @@ def test_each_command_has_its_home_and_its_section() -> None:
     assert re.findall(r"^### tinyfaas (\S+)$", text, re.MULTILINE) == names
     for command in commands():
         for flag in command.flags:
-            assert f"`{flag.names[-1]}" in text or flag.names[-1] == "--help"
+            assert f"| `{', '.join(flag.names)}" in text or "--help" in flag.names
 
 
 def completed(script: Path, *words: str) -> list[str]:

@@ -88,7 +88,7 @@ def complain_of(answer: Answer) -> Exit:
     """Say what an error answer says, on stderr."""
     from tinyfaas.cli import show
 
-    status = complain(show.failure(answer))
+    status = complain(f"{show.failure(answer)}{show.hint(answer)}")
     if behind := show.behind(answer):
         print(behind, file=sys.stderr)
     return status

@@ -170,7 +170,7 @@ class _Request:
 
     def _complain(self, begun: bool, missing: list[str]) -> None:
         if missing:
-            raise NoAnswer(f"no answer of {', '.join(missing)} in time, though presence says online")
+            raise NoAnswer(f"no answer of {', '.join(missing)} in time, though presence says online; --node names one")
         if begun:
             raise NoAnswer(f"no answer within {self._inquiry.timeout_s:g} s, though the server has begun")
         node = self._inquiry.body.get("node")

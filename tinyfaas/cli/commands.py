@@ -40,6 +40,6 @@ def run(argv: Sequence[str]) -> int:
         home = import_module(f"tinyfaas.cli.{COMMANDS[args.command]}")
         return Exit(home.run(args))
     except Failed as failed:
-        return complain(str(failed), failed.status)
+        return complain(f"{failed}{failed.hint}", failed.status)
     except ConfigError as error:
         return complain(str(error), Exit.CONFIG)

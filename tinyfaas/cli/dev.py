@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinyfaas.cli import folder, show, signature
+from tinyfaas.cli import deploying, folder, show, signature
 from tinyfaas.cli.answers import complain, complain_of, to_json
 from tinyfaas.cli.failures import Unusable
 from tinyfaas.cli.follow import Follow, print_record, say_if_lost, topics_of
@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     folder.upload_of(args.folder)  # a folder that can't be used at the start is a mistake in the command
     try:
         with Station(args, lambda topics: _topics(topics, name)) as station:
-            Dev(args, station, name).watch()
+            dev = Dev(args, station, name)
+            dev.greet()
+            dev.watch()
     except KeyboardInterrupt:
         pass
     finally:
@@ -59,9 +61,16 @@ class Dev:
         self._upload = ""
         self._is_there = False
 
+    def greet(self) -> None:
+        """Say what is about to be done; and if the function is there as it is here, that there is nothing to upload."""
+        self._say(f"watching {self._args.folder}, deploying to {self._station.where}; Ctrl-C ends it")
+        digest = folder.digest_of(folder.upload_of(self._args.folder))
+        if (version := deploying.unchanged(self._args, self._name, digest)) is not None:
+            self._is_there, self._digest = True, digest
+            self._say(show.unchanged({"function": self._name, "version": version}))
+
     def watch(self) -> None:
         """Go on until interrupted."""
-        self._say(f"watching {self._args.folder}, deploying to {self._station.where}; Ctrl-C ends it")
         lost, next_look_s = "", 0.0
         while True:
             if time.monotonic() >= next_look_s:

@@ -102,9 +102,10 @@ def run(args: argparse.Namespace, query: Mapping[str, Any]) -> None:
             follow.ask()
             if (message := station.hear(follow.due_s)) is not None:
                 for record in follow.take(message):
-                    print_record(record, as_json=args.json)
+                    if args.request in (None, record.get("request_id")):
+                        print_record(record, as_json=args.json)
             if follow.refusal:
-                raise Failed(show.failure(follow.refusal))
+                raise Failed(show.failure(follow.refusal) + show.hint(follow.refusal))
             lost = say_if_lost(station, lost)
 
 

@@ -15,7 +15,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from tinyfaas.cli.failures import Refused, Unreachable, Unusable
+from tinyfaas.cli.failures import NoBroker, Refused, Unreachable, Unusable
 from tinyfaas.config import Mqtt
 from tinyfaas.gateway.client import Session, make_client
 
@@ -62,9 +62,9 @@ class Line:
         try:
             self._client.reconnect()
         except (OSError, ValueError) as error:
-            raise Unreachable(f"no broker at {self.where}: {told(error)}") from None
+            raise NoBroker(f"no broker at {self.where}: {told(error)}") from None
         if not self.wait(lambda: self._connack is not None, until_s):
-            raise Unreachable(f"no broker at {self.where}: something listens there and says nothing")
+            raise NoBroker(f"no broker at {self.where}: something listens there and says nothing")
         if self._connack is not None and self._connack.is_failure:
             hint = "; see TINYFAAS_MQTT_USERNAME, TINYFAAS_MQTT_PASSWORD_FILE" if self._connack.value in _WHO else ""
             raise Refused(f"the broker at {self.where} refused us: {lowered(str(self._connack))}{hint}")
@@ -110,7 +110,7 @@ class Line:
             if left_s <= 0:
                 return False
             if self._client.loop(min(left_s, _TICK_S)) != MQTTErrorCode.MQTT_ERR_SUCCESS and not met():
-                raise Unreachable(self._loss())
+                raise self._loss()
         return True
 
     def next(self, until_s: float) -> Message | None:
@@ -121,11 +121,11 @@ class Line:
         """Say goodbye, as far as that is possible."""
         self._client.disconnect()
 
-    def _loss(self) -> str:
+    def _loss(self) -> Unreachable:
         why = f": {lowered(self._reason)}" if self._reason not in ("", _UNTOLD) else ""
         if self._connack is None:
-            return f"no broker at {self.where}: the connection was closed before a word of MQTT{why}"
-        return f"the connection to the broker at {self.where} was lost{why}"
+            return NoBroker(f"no broker at {self.where}: the connection was closed before a word of MQTT{why}")
+        return Unreachable(f"the connection to the broker at {self.where} was lost{why}")
 
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._connack = reason

@@ -142,6 +142,21 @@ def failure(answer: Answer) -> str:
     return printable(f"{answer.get('code', 'error')}: {answer.get('error', 'the answer does not say what')}")
 
 
+def hint(answer: Answer) -> str:
+    """What to do about an error, where that is no matter of the function's code."""
+    code, text = answer.get("code"), str(answer.get("error", ""))
+    if code == "not_found":
+        return "; tinyfaas list shows what there is" if text.startswith("no such function") else ""
+    if code == "forbidden":
+        return "; --sign KEY signs it" if "signed" in text else ""
+    return {
+        "timeout": "; timeout_s in its function.toml gives it longer",
+        "out_of_memory": "; memory_mb in its function.toml gives it more",
+        "expired": "; --timeout gives it longer",
+        "unavailable": "; tinyfaas logs FN --failed tells why" if "failing" in text else "",
+    }.get(str(code), "")
+
+
 def behind(answer: Answer) -> str:
     """What stands behind an error answer, in lines: the function's traceback, or an installer's output."""
     text = answer.get("traceback") or answer.get("detail") or ""
