@@ -187,3 +187,21 @@ def test_dev_deploys_what_is_saved_and_shows_what_is_called(fleet: Fleet, tmp_pa
         assert dev.end() == Exit.OK
     assert "Traceback (most recent call last):\r\n  File" not in dev.text
     assert json.loads(fleet.tinyfaas("info", function, "--json").stdout)["config"]["timeout_s"] == 3.0
+
+
+def test_deploy_waits_for_a_node_until_it_goes_offline(fleet: Fleet, tmp_path: Path, function: str) -> None:
+    topic = "faas/node/ghost"
+    presence = {"node": "ghost", "instance": "i", "state": "online"}
+    fleet.client.publish(topic, presence, retain=True, wait=True)
+    try:
+        folder = folder_of(tmp_path, function, ECHO)
+        with fleet.running("deploy", str(folder), "--force", "--wait") as deploy:
+            deploy.wait(f"{function}: ready")
+            fleet.client.wait_topic(f"faas/response/admin/upload/{function}", node=fleet.servers[0].node)
+            fleet.client.wait_topic(f"faas/response/admin/upload/{function}", node=fleet.servers[1].node)
+            fleet.client.publish(topic, {**presence, "state": "offline"}, retain=True)
+            assert deploy.end() == Exit.OK
+    finally:
+        fleet.client.publish(topic, b"", retain=True, wait=True)
+    assert "ghost" not in deploy.text
+    assert deploy.text.count("version 1 is ready") == 2

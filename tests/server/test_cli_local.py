@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 
 from tests.harness.bench import Grounds
 from tests.harness.client import Client
-from tests.harness.commandline import Ended, run_by
+from tests.harness.commandline import Ended, run, run_by
 from tests.harness.installation import CHECKOUT
 from tests.harness.server import Server
 from tinyfaas.exits import Exit
@@ -191,3 +192,22 @@ def test_a_replay_on_a_stored_version_reads_this_devices_disk(
     none = tinyfaas("replay", function, "--version", "7", **here)
     assert none.stderr == f"tinyfaas: {function} has no version 7 here; there are: 1, 2\n"
     assert tinyfaas("replay", function).returncode == Exit.USAGE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
+def test_root_runs_nothing_without_a_sandbox(make: Callable[..., Path], workshop: Path) -> None:
+    folder = make("any", func_py="def main(): ...\n")
+    ended = run(1, "test", str(folder), TINYFAAS_SANDBOX_MODE="off", XDG_CACHE_HOME=str(workshop / "root"))
+    assert ended.returncode == Exit.FAILED
+    assert ended.stderr.startswith("tinyfaas: not as root without a sandbox")
+
+
+def test_without_a_sandbox_that_is_said_and_limits_hold_all_the_same(
+    tinyfaas: Tinyfaas, make: Callable[..., Path], grounds: Grounds
+) -> None:
+    make("long", func_py="import time\ndef main(s): time.sleep(s)\n", function_toml="timeout_s = 0.5\n")
+    quick = tinyfaas("test", "long", "0", TINYFAAS_SANDBOX_MODE="off")
+    assert (quick.returncode, quick.stdout) == (Exit.OK, "null\n")
+    assert "note: no sandbox here: switched off\n" in quick.stderr
+    slow = tinyfaas("test", "long", "5", TINYFAAS_SANDBOX_MODE="off")
+    assert "tinyfaas: timeout: it ran longer than 0.5 s" in slow.stderr

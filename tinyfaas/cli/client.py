@@ -99,7 +99,7 @@ class _Request:
         self._nodes = inquiry.nodes_topic.removesuffix("+")
         # Others' answers come here too; most need not be parsed to tell.
         mark = self.id.encode()
-        self._line = Line(settings, lambda payload: mark in payload or (bool(self._nodes) and b'"online"' in payload))
+        self._line = Line(settings, lambda payload: mark in payload or (bool(self._nodes) and b'"instance"' in payload))
 
     def connect(self) -> None:
         """Connect and be accepted."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinyfaas.cli import show
+from tinyfaas.cli import records, show
 from tinyfaas.cli.answers import to_json
 from tinyfaas.cli.failures import Failed
 from tinyfaas.cli.line import Message
@@ -80,17 +80,17 @@ class Follow:
             self._next_s = min(self._next_s, time.monotonic() + _SOON_S)
         return []
 
-    def _new(self, node: str, records: Sequence[Record], limit: int) -> list[Record]:
-        ids = [str(record.get("id")) for record in records]
+    def _new(self, node: str, found: Sequence[Record], limit: int) -> list[Record]:
+        ids = [str(record.get("id")) for record in found]
         last = self._last.get(node)
         if last in ids:
-            records = records[len(ids) - ids[::-1].index(last) :]
-        elif last is not None and len(records) >= limit and limit < _MOST:
+            found = found[len(ids) - ids[::-1].index(last) :]
+        elif last is not None and len(found) >= limit and limit < _MOST:
             self._limit, self._next_s = _MOST, 0.0  # more has come than was asked for
             return []
         self._limit, self._refused_s = _USUAL, math.inf
         self._last[node] = ids[-1] if ids else last or ""
-        return list(records)
+        return list(found)
 
 
 def run(args: argparse.Namespace, query: Mapping[str, Any]) -> None:
@@ -121,6 +121,6 @@ def print_record(record: Record, *, as_json: bool) -> None:
     if as_json:
         print(to_json(record), flush=True)
         return
-    print(show.call(record), flush=True)
+    print(records.call(record), flush=True)
     if record.get("status") == "error" and (behind := show.behind(record)):
         print("".join(f"    {line}\n" for line in behind.splitlines()), end="", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinyfaas.cli import show
+from tinyfaas.cli import records, show
 from tinyfaas.cli.answers import ask, conclude
 from tinyfaas.exits import Exit
 
@@ -14,7 +14,7 @@ _ENOUGH = 1_000  # of records, to find one request among
 _SHOWN = {
     "list": show.functions,
     "info": show.info,
-    "logs": show.records,
+    "logs": records.records,
     "status": show.status,
     "delete": show.deleted,
     "rollback": show.rolled_back,
@@ -41,12 +41,12 @@ def logs(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             return Exit.OK
     if not args.request:
-        return conclude(args, ask(args, "logs", args.function, query), show.records)
+        return conclude(args, ask(args, "logs", args.function, query), records.records)
     answer = ask(args, "logs", args.function, {"limit": _ENOUGH, **query})
     if answer.get("status") != "error":
         found = [record for record in answer.get("logs", ()) if record.get("request_id") == args.request]
         answer = {**answer, "logs": found}
-    return conclude(args, answer, show.whole_records)
+    return conclude(args, answer, records.whole_records)
 
 
 def query_of(args: argparse.Namespace) -> dict[str, Any]:

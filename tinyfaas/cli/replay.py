@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyfaas.cli import answers, folder, show, store
+from tinyfaas.cli import records as words
 from tinyfaas.cli.failures import Unusable
 from tinyfaas.cli.looking import query_of
 from tinyfaas.cli.terminal import GREEN, RED, coloured
@@ -93,11 +94,11 @@ def _table(calls: list[dict[str, Any]]) -> str:
         [
             "same" if each["same"] else "DIFFERENT",
             str(each["id"]),
-            show.called("", each),
-            show.outcome(each["before"]),
-            show.took(each["before"]),
-            "the same" if each["same"] else show.outcome(each["now"]),
-            show.took(each["now"]),
+            words.called("", each),
+            words.outcome(each["before"]),
+            words.took(each["before"]),
+            "the same" if each["same"] else words.outcome(each["now"]),
+            words.took(each["now"]),
         ]
         for each in calls
     ]

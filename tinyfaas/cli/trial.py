@@ -81,6 +81,8 @@ def running(config_file: Path | None, at: Path, on_event: Callable[[Event], None
     config = configuration.load(config_file, os.environ)
     try:
         with Local(config, home_of(at), on_event) as local:
+            if local.sandbox.missing and os.geteuid() == 0:
+                raise Failed("not as root without a sandbox: the function could write whatever root owns")
             if local.sandbox.missing:
                 on_event({"event": "no_sandbox", "reason": local.sandbox.missing})
             yield local
