@@ -137,6 +137,16 @@ def configure(settings: Settings) -> None:
     _outlet.processors[:] = {"terminal": _terminal, "journal": _journal, "json": _json}[style]()
 
 
+def divert(take: Callable[[dict[str, Any]], None]) -> None:
+    """Hand the fields of each record to a function instead of writing it: for who runs functions without a server."""
+    _outlet.journal = None
+    _outlet.write = take
+    _outlet.processors[:] = [
+        structlog.processors.format_exc_info,
+        lambda _logger, level, fields: (({**fields, "level": level},), {}),
+    ]
+
+
 def flush() -> None:
     """Give the journal what it did not take before, and say what was lost; called now and then."""
     if _outlet.journal is not None and (dropped := _outlet.journal.flush()):
