@@ -58,6 +58,7 @@ def parser() -> Parser:
     _replay(command("replay", "run recorded invocations again on this computer, and compare what comes of them"))
     shared.remote(command("status", "show how the server and the device are"), QUICK_S)
     _top(command("top", "watch every node and function: rates, durations, errors, memory, temperature"))
+    _acl(command("acl", "print what a broker must allow the server and its functions, for mosquitto's acl_file"))
     shared.about_one(command("rollback", "make the version before the current one current"), CHANGE_S)
     shared.about_one(command("redrive", "run the dead letters of a function again"), CHANGE_S)
     shared.about_one(command("delete", "remove a function, its state and its history"), CHANGE_S)
@@ -184,6 +185,13 @@ def _top(parser: Parser) -> None:
         "--interval", metavar="S", type=words.seconds, default=2.0, help="seconds between looks (default: %(default)g)"
     )
     parser.add_argument("--once", action="store_true", help="look for one interval, print that, and end")
+    shared.remote(parser, QUICK_S)
+
+
+def _acl(parser: Parser) -> None:
+    parser.add_argument(
+        "--user", metavar="NAME", default="tinyfaas", help="the server's account (default: %(default)s)"
+    )
     shared.remote(parser, QUICK_S)
 
 

@@ -21,6 +21,7 @@ _HOMES = {
     "serving": ("serve", "config", "doctor"),
     "starter": ("init",),
     "top": ("top",),
+    "acl": ("acl",),
     "trial": ("test",),
     "replay": ("replay",),
     "backup": ("backup",),

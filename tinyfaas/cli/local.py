@@ -28,13 +28,16 @@ from tinyfaas.environments import Environments
 from tinyfaas.errors import BadRequest, ConfigError
 from tinyfaas.forkserver import ForkServer
 from tinyfaas.history import History
-from tinyfaas.model import Answer, Request, Version
+from tinyfaas.loops import Loops
+from tinyfaas.model import Answer, Publication, Request, Version
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import Topics, encode, iso_time, parse_upload, upload_digest
+from tinyfaas.publisher import Publisher
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Record, Registry
 from tinyfaas.retained import Retained
 from tinyfaas.sandbox import Sandbox
+from tinyfaas.triggers import Triggers
 from tinyfaas.watch import Watch
 
 _NOWHERE = Path("/nonexistent")
@@ -67,7 +70,10 @@ class Local:
         self._forks = ForkServer()
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
         self._cells = Cells(config.node.name, self.sandbox, self._forks, delegation, credentials)
-        self._pool = Pool(config.pool, self._cells, registry.get_spec)
+        loops = Loops(config.node.name, remembers=False)
+        self._on_event = on_event
+        publisher = Publisher(topics, loops, self._published)
+        self._pool = Pool(config.pool, self._cells, registry.get_spec, publisher.publish)
         self._environments = Environments(config.uploads, self.sandbox)
         self._watch = Watch(self._pool.busy, self._pool.everyone, self._environments.building, rations_cpu=True)
         recorder = Recorder(
@@ -77,7 +83,8 @@ class Local:
         output.limit(config.log.output_bytes_per_s)
         self._dispatcher = Dispatcher(
             config, topics, registry, self._pool, ledger, recorder, DeadLetters(data / "deadletters", 1),
-            Retained(data / "retained.json"), lambda _, answer: self._answers.put(answer), lambda *_: None,
+            Retained(data / "retained.json"), Triggers(topics.requests, ""), loops,
+            lambda _, answer: self._answers.put(answer), lambda *_: None, lambda _: None,
         )  # fmt: skip
 
     def __enter__(self) -> Local:
@@ -126,6 +133,12 @@ class Local:
         assert answer is not None  # which is dropped only at a stop
         said: dict[str, Any] = json.loads(answer.payload)
         return said
+
+    def _published(self, publication: Publication, _chain: str) -> str:
+        """What would be published is told, and goes nowhere."""
+        shown = publication.payload.decode("utf-8", "backslashreplace")
+        self._on_event({"event": "published", "topic": publication.topic, "payload": shown})
+        return ""
 
 
 def home_of(folder: Path) -> Path:

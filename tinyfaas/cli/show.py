@@ -30,6 +30,10 @@ def info(answer: Answer) -> str:
     ]
     rows.append(("requirements", ", ".join(answer.get("requirements", [])) or "none"))
     rows.append(("settings", ", ".join(_settings(answer.get("config", {}))) or "-"))
+    rows += [(key, ", ".join(map(str, answer[key]))) for key in ("subscribes", "publishes") if answer.get(key)]
+    rows += [
+        ("schedule", f"{each.get('schedule')}, next at {each.get('next')}") for each in answer.get("schedules", [])
+    ]
     for each in answer.get("versions", []):
         current = ", current" if each.get("version") == answer.get("version") else ""
         signed = f", signed by {each['signed_by']}" if each.get("signed_by") else ""

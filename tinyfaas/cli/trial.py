@@ -57,6 +57,11 @@ class Printed:
         """Take a record of the log."""
         if event.get("event") == "function_output":
             self._add(str(event.get("stream")), str(event.get("line")))
+        elif event.get("event") == "function_log":
+            fields = "".join(f" {name}={value}" for name, value in event.get("fields", {}).items())
+            self._add(str(event.get("level", "log")), f"{event.get('line')}{fields}")
+        elif event.get("event") == "published":
+            self._add("published", f"{event.get('topic')} {event.get('payload')}")
         elif event.get("event") == "function_output_dropped":
             self._add("note", f"{event.get('bytes')} bytes more were printed than max_output_bytes or the log allows")
         elif event.get("event") == "no_sandbox":
