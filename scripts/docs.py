@@ -9,6 +9,7 @@ Both say which links, tests and files the pages name that are not there. A gener
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 import re
@@ -20,6 +21,7 @@ from typing import Any
 
 from scripts import schema
 from tinyfaas import config, errors, events, exits, settings
+from tinyfaas.cli import arguments
 from tinyfaas.cli.doctor.checks import CHECKS as DOCTORS_CHECKS
 from tinyfaas.fields import allowed, fields_of, is_list, table_of, type_of
 
@@ -130,6 +132,47 @@ def exit_statuses(_root: Path) -> str:
     return _table(("status", "meaning"), rows)
 
 
+def command_list(_root: Path) -> str:
+    """Every command of the command line, in one line each."""
+    rows = ((f"[`{name}`](#tinyfaas-{name})", text) for name, text, _ in _commands())
+    return _table(("command", "what it does"), rows)
+
+
+def commands(_root: Path) -> str:
+    """Every command with its arguments and flags."""
+    return "\n".join(_command(name, text, parser) for name, text, parser in _commands())
+
+
+def _commands() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    (choices,) = (each for each in arguments.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    texts = {action.dest: action.help or "" for action in choices._choices_actions}
+    yield from ((name, texts[name], parser) for name, parser in choices.choices.items())
+
+
+def _command(name: str, text: str, parser: argparse.ArgumentParser) -> str:
+    shown = [action for action in parser._actions if action.dest != "help"]
+    words = [_word(action) for action in shown if not action.option_strings]
+    flags = ["[FLAG …]"] if len(words) < len(shown) else []
+    usage = " ".join(("tinyfaas", name, *words, *flags))
+    rows = ((_code(_with_value(action)), _line((action.help or "") % vars(action))) for action in shown)
+    table = _table(("argument, flag", ""), rows) if shown else ""
+    return f"### tinyfaas {name}\n\n{text[0].upper()}{text[1:]}.\n\n```text\n{usage}\n```\n\n{table}"
+
+
+def _word(action: argparse.Action) -> str:
+    """An argument as it stands on the command line: `[ARG …]`."""
+    name = str(action.metavar or "|".join(map(str, action.choices or (action.dest,))))
+    return {"*": f"[{name} …]", "?": f"[{name}]"}.get(str(action.nargs), name)
+
+
+def _with_value(action: argparse.Action) -> str:
+    """A flag by all its names, with what it takes: `-f, --follow`, `--host HOST`."""
+    if not action.option_strings:
+        return _word(action).strip("[] …")
+    takes = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+    return ", ".join(action.option_strings) + takes
+
+
 def invariants(root: Path) -> str:
     """The invariants, each in the one sentence that stands in bold in docs/architecture.md."""
     text = (root / INVARIANTS).read_text(encoding="utf-8")
@@ -137,6 +180,8 @@ def invariants(root: Path) -> str:
 
 
 PARTS: dict[str, Callable[[Path], str]] = {
+    "command-list": command_list,
+    "commands": commands,
     "doctor-checks": doctor_checks,
     "error-codes": error_codes,
     "exit-statuses": exit_statuses,

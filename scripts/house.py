@@ -17,12 +17,13 @@ from pathlib import Path
 # A room imports from the floors below its own, and on its own floor from those to its left.
 FLOORS = (
     ("errors", "exits", "topics", "fields", "model", "protocol", "events", "allowance", "child"),
-    ("config", "reload", "settings", "files", "heap", "journal", "log", "pulse", "systemd"),
+    ("config", "reload", "timetable", "settings", "files", "heap", "journal", "log", "pulse", "systemd"),
     (
         "registry",
         "history",
         "deadletters",
         "retained",
+        "lastruns",
         "vitals",
         "fairqueue",
         "triggers",
@@ -43,10 +44,11 @@ FLOORS = (
         "installer",
         "build",
         "environments",
+        "context",
         "worker",
     ),
-    ("pool", "warmth", "watch", "delivery", "recorder", "effects", "deploy"),
-    ("feed", "dispatch", "admin"),
+    ("publisher", "pool", "warmth", "watch", "delivery", "recorder", "effects", "deploy"),
+    ("feed", "dispatch", "schedules", "admin"),
     ("gateway",),
     ("status", "daemon"),
     ("cli", "__main__"),

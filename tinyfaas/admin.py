@@ -17,7 +17,7 @@ from tinyfaas.deploy import Deployer
 from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
 from tinyfaas.fairqueue import IDLE_S, FairQueue
 from tinyfaas.history import History
-from tinyfaas.model import Answer, Request
+from tinyfaas.model import Answer, FunctionSpec, Request
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import (
     Topics,
@@ -67,8 +67,8 @@ class Admin:
 
     def __init__(
         self, config: Config, topics: Topics, registry: Registry, pool: Pool, history: History, deployer: Deployer,
-        signers: Signers, status: Callable[[], dict[str, Any]], redrive: Callable[[str], int], reply: Reply,
-        publish: Publish,
+        signers: Signers, status: Callable[[], dict[str, Any]], redrive: Callable[[str], int],
+        upcoming: Callable[[FunctionSpec], list[dict[str, Any]]], reply: Reply, publish: Publish,
     ) -> None:  # fmt: skip
         self._config = config
         self._topics = topics
@@ -80,6 +80,7 @@ class Admin:
         self._reply = reply
         self._publish = publish
         self._redrive_letters = redrive
+        self._upcoming = upcoming
         self._building: dict[str, None] = {}
         self._stopping = False
         self._arrived: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -289,6 +290,12 @@ class Admin:
                 **dataclasses.asdict(spec.surroundings),  # of secrets the names
                 "retry": dataclasses.asdict(spec.retry),
             },
+            "subscribes": [each.topic for each in spec.wiring.trigger],
+            "publishes": [
+                *spec.wiring.publish,
+                *([spec.wiring.output.topic] if spec.wiring.output else []),
+            ],
+            "schedules": self._upcoming(spec),
             "python": environments.python_version(environment),
             "requirements": environments.installed(environment),
         }

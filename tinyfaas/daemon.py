@@ -30,15 +30,18 @@ from tinyfaas.exits import Exit
 from tinyfaas.forkserver import ForkServer
 from tinyfaas.gateway.gateway import Gateway
 from tinyfaas.history import History
+from tinyfaas.lastruns import LastRuns
 from tinyfaas.loops import Loops
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import Topics, iso_time
+from tinyfaas.publisher import Publisher
 from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
 from tinyfaas.registry import Registry
 from tinyfaas.reload import merged
 from tinyfaas.retained import Retained
 from tinyfaas.sandbox import Sandbox
+from tinyfaas.schedules import Schedules
 from tinyfaas.signing import Signers
 from tinyfaas.status import Status
 from tinyfaas.systemd import Notifier
@@ -110,7 +113,11 @@ class Daemon:
         self._forks = ForkServer()
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
         self._cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
-        self._pool = Pool(config.pool, self._cells, self._registry.get_spec)
+        triggers = Triggers(topics.requests, config.node.group)
+        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry, triggers)
+        loops = Loops(config.node.name, remembers=config.mqtt.protocol != "5")
+        publisher = Publisher(topics, loops, self._gateway.publish)
+        self._pool = Pool(config.pool, self._cells, self._registry.get_spec, publisher.publish)
         self._environments = Environments(config.uploads, self._sandbox)
         self._watch_over = Watch(
             self._pool.busy, self._pool.everyone, self._environments.building,
@@ -120,8 +127,6 @@ class Daemon:
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
         self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
-        triggers = Triggers(topics.requests, config.node.group)
-        self._gateway = Gateway(config, topics, self._ledger, presence, self._registry, triggers)
         self._deployer = Deployer(
             self._registry, self._pool, self._signers, self._environments, config.uploads, topics, self._forget,
             self._gateway.take_up, self._let_go,
@@ -133,17 +138,20 @@ class Daemon:
         output.limit(config.log.output_bytes_per_s)
         self._dispatcher = Dispatcher(
             config, topics, self._registry, self._pool, self._ledger, self._recorder, self._dead_letters,
-            self._retained, triggers, Loops(config.node.name, remembers=config.mqtt.protocol != "5"),
+            self._retained, triggers, loops,
             self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.discard,
             self._gateway.send_answers, self._gateway.rest(),
         )  # fmt: skip
+        self._last_runs = LastRuns(config.data_dir / "schedules.json")
+        self._schedules = Schedules(self._registry.specs, self._dispatcher.run_scheduled, self._last_runs)
         self._status = Status(
             config, version, self._sandbox, self._delegation, self._gateway, self._dispatcher, self._pool, self._forks,
             self._ledger, self._history,
         )  # fmt: skip
         self._admin = Admin(
             config, topics, self._registry, self._pool, self._history, self._deployer, self._signers,
-            self._status, self._dispatcher.redrive, self._gateway.reply_command, self._gateway.event,
+            self._status, self._dispatcher.redrive, self._schedules.upcoming, self._gateway.reply_command,
+            self._gateway.event,
         )  # fmt: skip
         self._gateway.open(
             self._dispatcher.accept,
@@ -163,6 +171,7 @@ class Daemon:
             ("loading functions", self._registry.load),
             ("loading the history", lambda: self._ledger.restore(self._history.load())),
             ("loading retained requests", self._retained.load),
+            ("loading schedules", self._last_runs.load),
             ("loading signatures", self._signers.load),
             ("removing leftovers", self._deployer.sweep),
         ):
@@ -207,13 +216,15 @@ class Daemon:
             self._dispatcher.finish([function], time.monotonic() + min(self._config.drain_s, _LETTING_GO_S))
 
     def _watch(self) -> None:
-        """The main loop: presence, idle workers, the history's size, the log, and the watchdog."""
+        """The main loop: presence, schedules, idle workers, the history's size, the log, and the watchdog."""
         next_reap_s = next_feed_s = 0.0
         refused, next_refused_s = 0, 0.0
         feed_every_s = self._notifier.watchdog_s / 3 or _TICK_S
         while not self._stop:
-            self._gateway.wait_changed(max(0.0, min(_TICK_S, next_feed_s - time.monotonic())))
+            wait_s = self._schedules.wait_s(_TICK_S)
+            self._gateway.wait_changed(max(0.0, min(wait_s, next_feed_s - time.monotonic())))
             self._pulse.beat()
+            self._schedules.look()
             self._gateway.announce()
             if self._reload:
                 self._reload = False
@@ -303,6 +314,7 @@ class Daemon:
         self._forks.close()
         self._delegation.close()
         self._history.close()
+        self._schedules.close()
         self._recorder.say_unshown()
         self._notifier.close()
         logger.info("stopped")

@@ -102,6 +102,7 @@ class Ledger:
 
     def settle(self, request: Request) -> None:
         """A request has its answer, and nothing waits for it any more."""
+        request.settled = True
         if not (isinstance(request, Firing) and request.causes):  # of that one the causes are held
             with self._changing:
                 self.count -= 1

@@ -187,6 +187,17 @@ class Dispatcher:
             count += 1
         return count
 
+    def run_scheduled(self, function: str, payload: bytes, schedule: str) -> Request | None:
+        """Queue what a schedule asks for, unless as much is held as may be; returns the request."""
+        if self._ledger.full():
+            return None
+        topic = self._topics.invoke_prefix + function
+        request = Request(topic, payload, received_s=time.monotonic(), schedule=schedule)
+        self._ledger.hold(request)
+        self.accept(request)
+        self.arrived()
+        return request
+
     def finish(self, functions: Collection[str], until_s: float) -> None:
         """Wait until nothing of these functions is held any more, or the monotonic `until_s` has passed.
 
@@ -276,7 +287,7 @@ class Dispatcher:
             spec = run.invocation.spec
             assert spec is not None
             log.about(request_id=run.invocation.request_id or run.invocation.id)
-            run.begun = self._pool.begin(spec, run.invocation.id, payload)
+            run.begun = self._pool.begin(spec, run.invocation.id, payload, request.chain)
         except Failure as failure:
             run.outcome = failure
         except Exception:  # noqa: BLE001  (`_own_fault` logs it)
@@ -335,7 +346,7 @@ class Dispatcher:
         while True:
             pulse.allow(longest_s + pause_s)
             try:
-                return self._pool.run(spec, invocation.id, payload, begun)
+                return self._pool.run(spec, invocation.id, payload, invocation.request.chain, begun)
             except Failure as failure:
                 if failure.code not in spec.retry.on or invocation.attempts >= spec.retry.attempts:
                     raise
@@ -439,8 +450,8 @@ class Dispatcher:
         return self._effects.added(answer, request, self._registry.get_spec(request.function), result)
 
     def _give_up(self, request: Request) -> None:
-        """At a stop: QoS 1 stays with the broker, a dead letter where it was, and QoS 0 is told."""
-        if _comes_again(request) or request.letter or isinstance(request, Firing):
+        """At a stop: QoS 1 stays with the broker, a dead letter where it was, a schedule is asked; QoS 0 is told."""
+        if _comes_again(request) or request.letter or request.schedule or isinstance(request, Firing):
             self._reply(request, None)
             return
         invocation = self._begin(request)

@@ -14,7 +14,7 @@ from typing import Any
 # Who writes records. `function` stands for what functions print.
 ROOMS = (
     "admin", "cgroups", "daemon", "deadletters", "delivery", "deploy", "dispatch", "environments", "feed", "forkserver",
-    "function", "gateway", "history", "log", "pool", "registry", "retained", "sandbox", "signing", "watch",
+    "function", "gateway", "history", "log", "pool", "registry", "retained", "sandbox", "schedules", "signing", "watch",
 )  # fmt: skip
 
 
@@ -85,6 +85,11 @@ EVENTS = (
     Event("dead_letter_unreadable", "the dead letter {path} can't be read: {error}"),
     Event("retained_unreadable", "{path} can't be read: {error}"),
     Event("retained_not_recorded", "a retained request may run again: {error}"),
+    Event("schedule_overlaps", "{subject} still runs when it is due again ({schedule}): left out"),
+    Event("schedule_has_no_room", "{subject} is not called at {schedule}: the server holds as much as it may"),
+    Event("schedules_failed", "a fault of the server's own in its schedules"),
+    Event("last_runs_unreadable", "{path} can't be read, so what a downtime swallowed is not made up for: {error}"),
+    Event("last_runs_not_recorded", "when schedules ran can't be recorded, so they may run once more: {error}"),
     # --- functions and their workers
     Event("worker_killed", "{subject} was killed, it took too long: {reason}", "293f2032a4c04b358739cd4cdb5a2b6b",
           "code", "timeout"),
@@ -96,6 +101,8 @@ EVENTS = (
     Event("function_failing", "{subject} can't start, tried again in {pause_s} s: {reason}",
           "5a3e0cba4a9a4ba2845c2d975a8b3e95"),
     Event("function_output", "{line}"),
+    Event("function_log", "{line} ({fields})", field="fields"),
+    Event("function_log", "{line}"),
     Event("function_output_dropped", "{subject} printed more than may be logged: {bytes} bytes are not shown",
           "6b756b368b274e959512638bc66e6f05"),
     Event("memory_short", "memory is short: {ended} idle workers were ended"),
@@ -168,4 +175,6 @@ class _Told(dict[str, Any]):
             function = self.get("function") or "a function"
             return function if version is None else f"{function} v{version}"
         value = super().__getitem__(key)
+        if isinstance(value, dict):
+            return ", ".join(f"{name}={each}" for name, each in value.items())
         return (", ".join(map(str, value)) or "none") if isinstance(value, list) else value

@@ -11,7 +11,7 @@ class Exit(IntEnum):
     OK = 0
     """All went well."""
     FAILED = 1
-    """The answer is an error."""
+    """The answer is an error, or something is not as it should be."""
     USAGE = 2
     """The command line can't be understood."""
     FORCED = 3

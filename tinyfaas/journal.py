@@ -60,7 +60,10 @@ def render(level: str, fields: dict[str, Any]) -> bytes:
         if name is None:
             name = _NAMES[key] = b"TINYFAAS_" + key.upper().encode()
         if name and value is not None:
-            parts.append(_field(name, value if type(value) is str else _plain(value)))
+            if type(value) is dict:  # a function's own fields; their names are its own too, and as many as it likes
+                parts += [_field(b"FIELD_" + own.upper().encode(), _plain(each)) for own, each in value.items()]
+            else:
+                parts.append(_field(name, value if type(value) is str else _plain(value)))
     return b"".join(parts)
 
 

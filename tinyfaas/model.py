@@ -189,7 +189,8 @@ class Request:
 
     Times are monotonic seconds. `mid` and `epoch` say which packet of which connection awaits an acknowledgement;
     `digest` and `mid` together recognise a redelivery. `answer` is kept while it can't be sent; `kept_in` is the file
-    that holds a large one until then. `letter` is the dead letter that this request runs again.
+    that holds a large one until then. `letter` is the dead letter that this request runs again, `schedule` the schedule
+    that asks for it. `settled`: its outcome has gone out, or it was dropped.
 
     `chain` names the functions that led to it. Of a message that triggers functions, `identifiers` tell by which
     subscriptions it came, `firings` counts what is not done with it yet, and `unrecorded` what the history lacks.
@@ -212,6 +213,8 @@ class Request:
     answer: Answer | None = None
     kept_in: Path | None = None
     letter: Path | None = None
+    schedule: str = ""
+    settled: bool = False
     chain: str = ""
     identifiers: tuple[int, ...] = ()
     firings: int = 0

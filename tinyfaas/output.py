@@ -139,6 +139,21 @@ class Output:
             _meters.of(self._fields["function"]).drop(self._dropped, self._fields)
             self._dropped = 0
 
+    def record(self, level: str, text: str, fields: dict[str, Any], size: int) -> None:
+        """Say a log record of the function's own, of `size` bytes, within the bounds of what it prints.
+
+        `fields` come in one field, so that none of them can be taken for the server's.
+        """
+        allowance = _meters.of(self._fields["function"]).allowance
+        if size > self._left or not allowance.take(size + _RECORD_BYTES):
+            self._dropped += size
+            return
+        self._left -= size
+        shown = {key: self._without_secrets(value) for key, value in fields.items()}
+        told = {"fields": shown, **self._fields} if shown else self._fields
+        say = {"debug": logger.debug, "info": logger.info, "warning": logger.warning}.get(level, logger.failure)
+        say("function_log", line=self._without_secrets(text), **told)
+
     def _say(self, fd: int, line: bytes) -> None:
         for secret in self._hidden:  # before it is cut: half a secret is one too
             line = line.replace(secret, _MASK)
@@ -148,3 +163,11 @@ class Output:
             return
         text = shown.decode("utf-8", "replace").rstrip("\r")
         logger.info("function_output", stream=self.pipes[fd], line=text, **self._fields)
+
+    def _without_secrets(self, value: Any) -> Any:
+        if not self._hidden or not isinstance(value, str):
+            return value
+        data = os.fsencode(value.encode("utf-8", "backslashreplace").decode())
+        for secret in self._hidden:
+            data = data.replace(secret, _MASK)
+        return data.decode("utf-8", "replace")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tinyfaas import log
 from tinyfaas.cell import Cells
 from tinyfaas.config import Pool as Settings
+from tinyfaas.context import Publish
 from tinyfaas.errors import BuildFailed, Crashed, Failure, Unavailable
 from tinyfaas.model import FunctionSpec, Result
 from tinyfaas.processes import memory_is_short
@@ -33,12 +34,17 @@ class Trouble:
 
 
 class Pool:
-    """Runs calls in workers. `current` tells the spec in force for a name, or None once it is deleted."""
+    """Runs calls in workers. `current` tells the spec in force for a name, or None once it is deleted; `publish` sends
+    what functions publish.
+    """
 
-    def __init__(self, settings: Settings, cells: Cells, current: Callable[[str], FunctionSpec | None]) -> None:
+    def __init__(
+        self, settings: Settings, cells: Cells, current: Callable[[str], FunctionSpec | None], publish: Publish
+    ) -> None:
         self._settings = settings
         self._cells = cells
         self._current = current
+        self._publish = publish
         self._changing = threading.Lock()
         self._idle: dict[str, deque[Worker]] = {}
         self._busy: set[Worker] = set()
@@ -47,14 +53,16 @@ class Pool:
         self.started = 0
         self.killed = 0
 
-    def begin(self, spec: FunctionSpec, invocation: str, payload: bytes) -> Worker | None:
+    def begin(self, spec: FunctionSpec, invocation: str, payload: bytes, chain: str = "") -> Worker | None:
         """Send a call to a warm worker, without waiting for anything; None where that can't be."""
         if len(payload) > _AT_ONCE_BYTES or (worker := self._lease_warm(spec)) is None:
             return None
-        worker.begin(invocation, payload)
+        worker.begin(invocation, payload, chain)
         return worker
 
-    def run(self, spec: FunctionSpec, invocation: str, payload: bytes, begun: Worker | None = None) -> Result:
+    def run(
+        self, spec: FunctionSpec, invocation: str, payload: bytes, chain: str = "", begun: Worker | None = None
+    ) -> Result:
         """Call the function in a warm worker, or a new one; raises the `Failure` that came instead of a result.
 
         `begun` is the worker to which `begin` has sent this call.
@@ -62,7 +70,7 @@ class Pool:
         worker, cold = (begun, False) if begun else self._lease(spec)
         try:
             if begun is None:
-                worker.begin(invocation, payload)
+                worker.begin(invocation, payload, chain)
             return Result(worker.result(), cold)
         except Failure as failure:
             failure.cold = cold
@@ -79,7 +87,7 @@ class Pool:
         sandbox = self._cells.sandbox
         if sandbox.forbids_running:
             raise Unavailable(f"no function runs without a sandbox here: {sandbox.missing}")
-        worker = Worker(spec, self._cells)
+        worker = Worker(spec, self._cells, self._publish)
         with self._changing:
             self._busy.add(worker)
             self.started += 1

@@ -89,8 +89,9 @@ class Recorder:
 
     def addressed(self, request: Request, payload: bytes, *, failed: bool) -> Answer:
         """The answer with the topic it goes to; on the error topic it carries topic and command of the request."""
-        if isinstance(request, Firing):
-            return Answer("", b"", payload[:-1] + b',"topic":%s,"command":"trigger"}' % encode(request.topic)
+        if isinstance(request, Firing) or request.schedule:  # nobody has asked
+            by = b"schedule" if request.schedule else b"trigger"
+            return Answer("", b"", payload[:-1] + b',"topic":%s,"command":"%s"}' % (encode(request.topic), by)
                           if failed else b"")  # fmt: skip
         topic = request.response_topic
         if not topic and FUNCTION_NAME.fullmatch(request.function):
@@ -161,4 +162,8 @@ def _tail(invocation: Invocation, outcome: Outcome, ended_s: float) -> bytes:
         duration_s * 1000, (invocation.started_s - invocation.request.received_s) * 1000,
         b"true" if outcome.cold else b"false",
     )  # fmt: skip
-    return text + b',"attempts":%d' % invocation.attempts if invocation.attempts > 1 else text
+    if invocation.attempts > 1:
+        text += b',"attempts":%d' % invocation.attempts
+    if invocation.request.schedule:
+        text += b',"schedule":' + encode(invocation.request.schedule)
+    return text

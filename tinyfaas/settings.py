@@ -10,6 +10,7 @@ from tinyfaas.errors import ConfigError
 from tinyfaas.fields import build, checked, fields_of, table_of, type_of
 from tinyfaas.model import Limits, Retry, Schedule, Settings, Surroundings, Trigger, Wiring
 from tinyfaas.protocol import Topics
+from tinyfaas.timetable import Cron, name_of
 from tinyfaas.topics import overlap, unshared
 
 TABLES = {"retry": Retry}
@@ -88,6 +89,17 @@ def _check_choice(kind: type[Any] | None, value: Any, where: str) -> None:
 
 
 def _check_repeats(wiring: Wiring) -> None:
+    names: set[str] = set()
+    for place, schedule in enumerate(wiring.schedule):
+        where = f"config.schedule[{place}]"
+        if schedule.cron:
+            try:
+                Cron(schedule.cron, schedule.timezone)
+            except ValueError as error:
+                raise ConfigError(f"{where}: {error}") from None
+        if (name := name_of(schedule)) in names:
+            raise ConfigError(f"{where}: {name!r} is the time of another schedule")
+        names.add(name)
     seen: set[str] = set()
     for place, trigger in enumerate(wiring.trigger):
         if trigger.topic in seen:

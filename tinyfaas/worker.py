@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import signal
@@ -9,20 +10,24 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from tinyfaas import log
 from tinyfaas.cell import Cell, Cells
 from tinyfaas.child import faaswire
+from tinyfaas.context import Asides, Publish, Spoilt
 from tinyfaas.errors import BadResult, BuildFailed, Crashed, Failure, FunctionError, OutOfMemory, Timeout
 from tinyfaas.model import FunctionSpec
 from tinyfaas.output import Output
 from tinyfaas.protocol import decode_result
 
+_READY_BYTES = 2  # `{}`: what most say when they are ready
+_AT_ONCE_BYTES = 65_536
 _SLACK_S = 1.0  # how long a worker that closed its channel may take to die by itself
 
 
 class Worker:
     """A warm process. Used by one thread at a time; every failure to answer ends it."""
 
-    def __init__(self, spec: FunctionSpec, cells: Cells) -> None:
+    def __init__(self, spec: FunctionSpec, cells: Cells, publish: Publish) -> None:
         """Spawn it; raises `BuildFailed`, and `BadRequest` for a device or secret that is not there."""
         self.spec = spec
         self.limits = spec.limits
@@ -34,6 +39,9 @@ class Worker:
         self._unsent: Failure | None = None
         self._dead: str | None = None
         self._breach: Failure | None = None
+        self._publish = publish
+        self._asides: Asides | None = None
+        self._said = bytearray()
         self._channel = self.cell.channel
         self._channel_fd = self._channel.fileno()
         self._output = Output(spec.name, spec.version, self.cell.pipes, spec.limits.max_output_bytes, self.cell.hidden)
@@ -77,21 +85,39 @@ class Worker:
             said = _object(body)
             error = self.cell.hide(str(said.get("error", "func.py could not be loaded")))
             raise BuildFailed(error, detail=self.cell.hide(str(said.get("detail", ""))))
+        if len(body) > _READY_BYTES and _object(body).get("context"):
+            self._asides = Asides(self.spec, self._output, self._publish)
 
-    def begin(self, invocation: str, payload: bytes) -> None:
-        """Send the call of `main` for a request's payload; whatever comes of that is told by `result`."""
+    def begin(self, invocation: str, payload: bytes, chain: str = "") -> None:
+        """Send the call of `main` for a request's payload; whatever comes of that is told by `result`.
+
+        `chain` names the functions that led to the call.
+        """
         self._deadline_s = time.monotonic() + self.spec.limits.timeout_s
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._output.begin(invocation)
         self._unsent = None
+        kind, body = faaswire.CALL, payload
+        if self._asides is not None:
+            kind = faaswire.CALL_IN_CONTEXT
+            body = self._asides.begin(invocation, log.told("request_id"), chain, self._deadline_s, payload)
         try:
-            self._send(faaswire.frame(faaswire.CALL, self._number, payload), self._deadline_s)
+            self._send(faaswire.frame(kind, self._number, body), self._deadline_s)
         except Failure as failure:
             self._unsent = failure
 
     def answered(self) -> bool:
-        """Whether what `result` waits for is there, or soon will be: it has begun to come."""
-        return self._unsent is not None or any(fd == self._channel_fd for fd, _ in self._poll.poll(0))
+        """Whether `result` would not wait: the whole answer is there. Never said of a function that has a context."""
+        if self._unsent is not None:
+            return True
+        if self._asides is not None:
+            return False
+        with contextlib.suppress(OSError):  # nothing is there yet, or nothing ever will be: `result` tells which
+            self._said += self._channel.recv(_AT_ONCE_BYTES)
+        if len(self._said) < faaswire.HEADER.size:
+            return False
+        length, _, _ = faaswire.HEADER.unpack_from(self._said)
+        return len(self._said) >= faaswire.HEADER.size + int(length)
 
     def result(self) -> bytes:
         """What `main` returned for the call that was begun, as JSON. Raises a `Failure` for anything else."""
@@ -100,14 +126,16 @@ class Worker:
         try:
             if self._unsent is not None:
                 raise self._unsent
-            kind, number, body = self._receive(self._deadline_s, largest)
+            if self._asides is not None:
+                kind, number, body = self._converse(self._asides)
+            else:
+                kind, number, body = self._receive(self._deadline_s, largest)
         except Timeout:
             raise Timeout(f"it ran longer than {limits.timeout_s:g} s and was killed") from None
         finally:
             self._output.end()
         if number != self._number or kind not in (faaswire.RESULT, faaswire.ERROR):
-            self.kill("wrote to its frame channel")
-            raise Crashed("the function wrote to its frame channel")
+            raise self._spoilt()
         if kind == faaswire.ERROR:
             raise self._failure(_object(body))
         try:
@@ -137,6 +165,27 @@ class Worker:
         if self._dead is None:
             self.cell.strike()
 
+    def _converse(self, asides: Asides) -> tuple[int, int, bytes]:
+        """Do what a call asks for while it runs, and return the frame that ends it."""
+        while True:
+            kind, number, body = self._receive(self._deadline_s, asides.largest_frame(), alone=False)
+            if number != self._number:
+                raise self._spoilt()
+            if kind in (faaswire.RESULT, faaswire.ERROR):
+                if self._said:
+                    raise self._spoilt()
+                return kind, number, body
+            try:
+                told = asides.heed(kind, body)
+            except Spoilt:
+                raise self._spoilt() from None
+            if told is not None:
+                self._send(faaswire.frame(faaswire.PUBLISHED, self._number, told), self._deadline_s)
+
+    def _spoilt(self) -> Failure:
+        self.kill("wrote to its frame channel")
+        return Crashed("the function wrote to its frame channel")
+
     def _failure(self, said: Mapping[str, Any]) -> Failure:
         error = str(said.get("error", "it failed"))
         if said.get("code") == OutOfMemory.code:
@@ -145,7 +194,8 @@ class Worker:
         if said.get("code") == BadResult.code:
             return BadResult(error)
         details = {key: self.cell.hide(str(said[key])) for key in ("error_type", "traceback") if said.get(key)}
-        return FunctionError(self.cell.hide(error), **details)
+        refused = self._asides.refused(said.get("code")) if self._asides else None
+        return (refused or FunctionError)(self.cell.hide(error), **details)
 
     def _send(self, data: bytes, deadline_s: float) -> None:
         view = memoryview(data)
@@ -163,37 +213,45 @@ class Worker:
             self.kill("did not read its call")
             raise Timeout("it did not take its call in time and was killed")
 
-    def _receive(self, deadline_s: float, largest: int) -> tuple[int, int, bytes]:
-        """The next frame as kind, number and body, while logging what is printed."""
-        buffer = bytearray()
+    def _receive(self, deadline_s: float, largest: int, *, alone: bool = True) -> tuple[int, int, bytes]:
+        """The next frame as kind, number and body, while logging what is printed. Where it is not to come `alone`,
+        what came behind it is kept for the next time.
+        """
+        buffer = self._said
+        if buffer:
+            self._read_printed([fd for fd, _ in self._poll.poll(0)])
         wanted = faaswire.HEADER.size
         while True:
+            if len(buffer) >= wanted:
+                length, kind, number = faaswire.HEADER.unpack_from(buffer)
+                wanted = faaswire.HEADER.size + length
+                if length > largest or (alone and len(buffer) > wanted):
+                    raise self._spoilt()
+                if len(buffer) >= wanted:
+                    body = bytes(memoryview(buffer)[faaswire.HEADER.size : wanted])
+                    del buffer[:wanted]
+                    return kind, number, body
             left_ms = (deadline_s - time.monotonic()) * 1000
             fds = [fd for fd, _ in self._poll.poll(max(0.0, left_ms))]
             # An answer that is there counts, also where this thread had other things to do until now.
             if not fds or (left_ms <= 0 and self._channel_fd not in fds):
                 self.kill("ran too long")
                 raise Timeout("it ran too long and was killed")
-            for fd in fds:  # what was printed before the answer is logged before the answer
-                if fd in self._output.pipes and not self._output.read(fd):
-                    self._poll.unregister(fd)
+            self._read_printed(fds)
             if self._channel_fd in fds:
                 self._read_into(buffer)
             elif self.cell.exit_fd in fds:
                 raise self._died()
-            if len(buffer) < wanted:
-                continue
-            length, kind, number = faaswire.HEADER.unpack_from(buffer)
-            wanted = faaswire.HEADER.size + length
-            if length > largest or len(buffer) > wanted:
-                self.kill("wrote to its frame channel")
-                raise Crashed("the function wrote to its frame channel")
-            if len(buffer) == wanted:
-                return kind, number, bytes(memoryview(buffer)[faaswire.HEADER.size :])
+
+    def _read_printed(self, fds: list[int]) -> None:
+        """What was printed before the answer is logged before the answer."""
+        for fd in fds:
+            if fd in self._output.pipes and not self._output.read(fd):
+                self._poll.unregister(fd)
 
     def _read_into(self, buffer: bytearray) -> None:
         try:
-            data = self._channel.recv(1_048_576 if buffer else 65_536)
+            data = self._channel.recv(1_048_576 if buffer else _AT_ONCE_BYTES)
         except BlockingIOError:
             return
         except OSError:

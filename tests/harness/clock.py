@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -25,9 +26,18 @@ class WallClock:
 
     def turn_to(self, days: int) -> None:
         """Be so many days ahead of the true time, or behind it."""
+        self.turn_by_s(86_400 * days)
+
+    def turn_by_s(self, seconds: int) -> None:
+        """Be so many seconds ahead of the true time, or behind it."""
         beside = self._file.with_suffix(".new")
-        beside.write_text(f"{days:+d}d\n", encoding="ascii")
+        beside.write_text(f"{seconds:+d}\n", encoding="ascii")
         beside.replace(self._file)
+
+    def show(self, text: str) -> None:
+        """Show this ISO time in UTC, and run on from there."""
+        wanted = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        self.turn_by_s(round((wanted - datetime.now(UTC)).total_seconds()))
 
 
 def library() -> Path | None:

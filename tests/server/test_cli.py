@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.harness.bench import Bench
+from tests.harness.commandline import Ended, run
 from tests.harness.server import Server
-from tests.harness.waiting import free_port
+from tests.harness.waiting import eventually, free_port
 from tinyfaas.exits import Exit
 
-Ended = subprocess.CompletedProcess[str]
 Tinyfaas = Callable[..., Ended]
-
-
-def run(port: int, *argv: str, **variables: str) -> Ended:
-    """Run a command; only the broker's port and `variables` are set for it."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TINYFAAS_")}
-    return subprocess.run(
-        [sys.executable, "-m", "tinyfaas", *argv],
-        env={**environ, "TINYFAAS_MQTT_HOST": "127.0.0.1", "TINYFAAS_MQTT_PORT": str(port), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60.0,
-    )
 
 
 @pytest.fixture
@@ -93,6 +78,47 @@ def test_a_build_that_fails_says_why(tinyfaas: Tinyfaas, folder: Path) -> None:
     assert "tinyfaas: build_failed: ModuleNotFoundError: No module named 'no_such_module'" in ended.stderr
 
 
+def test_several_folders_are_deployed_in_one_go_and_each_is_told(tinyfaas: Tinyfaas, folder: Path) -> None:
+    home = folder.parent
+    for name, code in (("good", "def main(): return 1\n"), ("bad", "1/0\n")):
+        (home / f"{folder.name}-{name}").mkdir()
+        (home / f"{folder.name}-{name}" / "func.py").write_text(code, encoding="utf-8")
+    ended = tinyfaas("deploy", "--all", str(home), "--wait")
+    assert ended.returncode == Exit.FAILED
+    assert [line.partition(":")[0] for line in ended.stdout.splitlines()] == [folder.name, f"{folder.name}-good"]
+    assert "build_failed: ZeroDivisionError" in ended.stderr
+    again = tinyfaas("deploy", str(folder), str(home / f"{folder.name}-good"), "--wait", "--json")
+    assert [answer["changed"] for answer in json.loads(again.stdout)] == [False, False]
+    assert tinyfaas("deploy", str(folder), "--force", "--wait").stdout.startswith(f"{folder.name}: version 2 is ready")
+
+
+def test_arguments_may_come_from_stdin(tinyfaas: Tinyfaas, deployed: str) -> None:
+    assert json.loads(tinyfaas("invoke", deployed, "-", stdin="[3]").stdout) == [3, 0]
+    assert json.loads(tinyfaas("invoke", deployed, "-", stdin='{"args": [3], "kwargs": {"n": 4}}').stdout) == [3, 4]
+    assert json.loads(tinyfaas("invoke", deployed, "-", stdin='{"n": 4}').stdout) == [{"n": 4}, 0]
+    bad = tinyfaas("invoke", deployed, "-", stdin="no json")
+    assert (bad.returncode, bad.stdout) == (Exit.USAGE, "")
+    assert bad.stderr.startswith("tinyfaas: stdin: is not JSON: ")
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_is_called_asynchronously_is_found_by_its_id(tinyfaas: Tinyfaas, deployed: str, protocol: str) -> None:
+    ended = tinyfaas("call", deployed, "5", "--async", TINYFAAS_MQTT_PROTOCOL=protocol)
+    assert (ended.returncode, ended.stderr) == (Exit.OK, "")
+    request_id = ended.stdout.strip()
+
+    def record() -> Any:
+        logs = json.loads(tinyfaas("logs", deployed, "--request", request_id, "--json").stdout)["logs"]
+        return logs and logs[0]
+
+    assert eventually(record, "the call in the logs")["result"] == [5, 0]
+    assert "result\t[5, 0]" in tinyfaas("logs", deployed, "--request", request_id).stdout.splitlines()
+
+
+def test_redrive_says_how_many_dead_letters_there_were(tinyfaas: Tinyfaas, deployed: str) -> None:
+    assert tinyfaas("redrive", deployed).stdout == f"{deployed}: 0 dead letters queued to run again\n"
+
+
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_invoke_prints_the_result(tinyfaas: Tinyfaas, deployed: str, protocol: str) -> None:
     ended = tinyfaas("invoke", deployed, '{"a": "ä"}', "--kwarg", "n=2", TINYFAAS_MQTT_PROTOCOL=protocol)
@@ -133,7 +159,10 @@ def test_rollback_goes_back_as_far_as_there_is_a_version(tinyfaas: Tinyfaas, dep
 
 def test_a_deleted_function_is_gone(tinyfaas: Tinyfaas, deployed: str) -> None:
     assert tinyfaas("delete", deployed).stdout == f"{deployed}: deleted\n"
-    assert tinyfaas("info", deployed).stderr == f"tinyfaas: not_found: no such function: {deployed}\n"
+    assert (
+        tinyfaas("info", deployed).stderr
+        == f"tinyfaas: not_found: no such function: {deployed}; tinyfaas list shows what there is\n"
+    )
 
 
 def test_another_nodes_requests_are_not_answered(tinyfaas: Tinyfaas, server: Server) -> None:
@@ -148,7 +177,10 @@ def test_without_a_broker_that_is_said() -> None:
     port = free_port()
     ended = run(port, "list")
     assert ended.returncode == Exit.UNREACHABLE
-    assert ended.stderr == f"tinyfaas: no broker at 127.0.0.1:{port}: connection refused\n"
+    assert (
+        ended.stderr
+        == f"tinyfaas: no broker at 127.0.0.1:{port}: connection refused; --host and --port name another broker\n"
+    )
 
 
 def test_without_a_server_that_is_said_at_once(bench: Bench) -> None:
@@ -157,8 +189,8 @@ def test_without_a_server_that_is_said_at_once(bench: Bench) -> None:
     ended = run(port, "list", "--timeout", "30")
     assert time.monotonic() - started_s < 10
     assert ended.returncode == Exit.UNREACHABLE
-    expected = f"no tinyfaas server at 127.0.0.1:{port}: nobody subscribes to faas/admin/list"
-    assert ended.stderr == f"tinyfaas: {expected}\n"
+    expected = f"no tinyfaas server at 127.0.0.1:{port}: nobody subscribes to faas/admin/list; is the server running?"
+    assert ended.stderr.startswith(f"tinyfaas: {expected}")
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])

@@ -185,6 +185,9 @@ def test_the_functions_that_are_shown_do_what_is_said(reader: Client) -> None:
     assert reader.call("hello", "Pi", loud=True) == "HELLO, PI!"
     assert [reader.call("readings", value) for value in (1, 2)] == [[1, 1.0], [2, 1.5]]
     assert [reader.call("count") for _ in range(2)] == [1, 2]
+    assert [reader.call("watering", "b1", moisture) for moisture in (0.1, 0.4)] == [True, False]
+    due = [each["schedule"] for each in reader.request("faas/admin/info/nightly")["schedules"]]
+    assert due == ["0 3 * * * Europe/Berlin", "every 900 s"]
     assert reader.call("weather") == {"units": "metric", "key_has": 5}
     assert (
         reader.request("faas/admin/info/count")["config"]["retry"]["attempts"] == settings["count"]["retry"]["attempts"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tinyfaas.cli.arguments import json_or_text, parse
+from tinyfaas.cli.arguments import parse
+from tinyfaas.cli.words import json_or_text
 from tinyfaas.exits import Exit
 
 
@@ -136,3 +138,14 @@ def test_version_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         parse(["--version"])
     assert ended.value.code in (None, 0)
     assert capsys.readouterr().out.startswith("tinyfaas ")
+
+
+@pytest.mark.parametrize(("text", "ago_s"), [("90s", 90), ("15m", 900), ("2h", 7200), ("3d", 259_200)])
+def test_an_age_is_a_time_to_look_back_to(text: str, ago_s: int) -> None:
+    since = datetime.fromisoformat(parse(["logs", "f", "--since", text]).since)
+    assert abs((datetime.now(UTC) - since).total_seconds() - ago_s) < 60
+
+
+@pytest.mark.parametrize("text", ["yesterday", "15", "m", "-3h", "99999999999d"])
+def test_what_is_no_time_is_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert f"{text!r} is no time such as" in refused(capsys, "logs", "f", f"--since={text}")

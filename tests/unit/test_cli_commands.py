@@ -108,7 +108,7 @@ def test_json_prints_an_error_answer_whole(server: Server, capsys: pytest.Captur
     assert run(["info", "x", "--json"]) == Exit.FAILED
     said = capsys.readouterr()
     assert json.loads(said.out) == {"status": "error", "code": "not_found", "error": "no such function: x"}
-    assert said.err == "tinyfaas: not_found: no such function: x\n"
+    assert said.err == "tinyfaas: not_found: no such function: x; tinyfaas list shows what there is\n"
 
 
 @pytest.mark.parametrize("command", ["list", "status"])
@@ -154,7 +154,7 @@ def test_deploy_uploads_what_is_in_the_folder(server: Server, folder: Path) -> N
     (folder / "requirements.txt").write_bytes(b"six\n")
     (folder / "function.toml").write_text("timeout_s = 2.5\n[retry]\nattempts = 3\n", encoding="utf-8")
     server.answers(status="ok", function="greet", version=1)
-    assert run(["deploy", str(folder), "--wait"]) == Exit.OK
+    assert run(["deploy", "--force", str(folder), "--wait"]) == Exit.OK
     assert server.inquiry.topic == "faas/admin/upload/greet"
     assert server.inquiry.event_topic == "faas/event/upload/greet"
     assert server.inquiry.body == {
@@ -166,20 +166,20 @@ def test_deploy_uploads_what_is_in_the_folder(server: Server, folder: Path) -> N
 
 def test_only_func_py_must_be_there(server: Server, folder: Path) -> None:
     server.answers(status="ok")
-    run(["deploy", str(folder), "--wait"])
+    run(["deploy", "--force", str(folder), "--wait"])
     assert server.inquiry.body.keys() == {"code_b64"}
 
 
 def test_the_folder_one_is_in_has_a_name_too(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     server.answers(status="ok")
-    run(["deploy", ".", "--wait"])
+    run(["deploy", ".", "--force", "--wait"])
     assert server.inquiry.topic == "faas/admin/upload/greet"
 
 
 def test_a_name_may_be_given(server: Server, folder: Path) -> None:
     server.answers(status="ok")
-    run(["deploy", str(folder), "--name", "other", "--wait"])
+    run(["deploy", "--force", str(folder), "--name", "other", "--wait"])
     assert server.inquiry.topic == "faas/admin/upload/other"
 
 
@@ -189,7 +189,7 @@ def test_deploy_with_wait_shows_progress_and_the_answer(
     server.tells(function="greet", phase="queued", elapsed_s=0.001)
     server.tells(function="greet", phase="install", elapsed_s=3.2, line="Collecting six")
     server.answers(status="ok", function="greet", version=4, seconds=5.0)
-    assert run(["deploy", str(folder), "--wait"]) == Exit.OK
+    assert run(["deploy", "--force", str(folder), "--wait"]) == Exit.OK
     said = capsys.readouterr()
     assert said.out == "greet: version 4 is ready, built in 5 s\n"
     assert said.err == "greet: queued, 1 ms\ngreet: install, 3.2 s: Collecting six\n"
@@ -200,7 +200,7 @@ def test_deploy_without_wait_returns_when_the_server_has_taken_it(
 ) -> None:
     server.tells(function="greet", node="pi-01", phase="queued")
     server.tells(function="greet", node="pi-01", phase="install")
-    assert run(["deploy", str(folder)]) == Exit.OK
+    assert run(["deploy", "--force", str(folder)]) == Exit.OK
     assert server.told == 1
     assert capsys.readouterr().out.startswith("greet: taken by pi-01")
 
@@ -209,7 +209,7 @@ def test_deploy_without_wait_reports_a_bad_request(
     server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.answers(status="error", code="bad_request", error="config.x: no such setting")
-    assert run(["deploy", str(folder)]) == Exit.FAILED
+    assert run(["deploy", "--force", str(folder)]) == Exit.FAILED
     assert capsys.readouterr().err == "tinyfaas: bad_request: config.x: no such setting\n"
 
 
@@ -218,7 +218,7 @@ def test_a_failed_build_shows_what_the_installer_said(
 ) -> None:
     server.tells(function="greet", phase="failed")
     server.answers(status="error", code="build_failed", error="no six", detail="ERROR: one\nERROR: two")
-    assert run(["deploy", str(folder), "--wait"]) == Exit.FAILED
+    assert run(["deploy", "--force", str(folder), "--wait"]) == Exit.FAILED
     said = capsys.readouterr().err
     assert said == "greet: failed\ntinyfaas: build_failed: no six\nERROR: one\nERROR: two\n"
 
@@ -245,7 +245,7 @@ def test_a_function_toml_that_can_not_be_sent_is_refused(
     server: Server, folder: Path, settings: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "function.toml").write_bytes(settings)
-    assert run(["deploy", str(folder)]) == Exit.USAGE
+    assert run(["deploy", "--force", str(folder)]) == Exit.USAGE
     assert capsys.readouterr().err.startswith(f"tinyfaas: {folder}/function.toml: ")
 
 
@@ -465,7 +465,9 @@ def test_config_names_a_setting_that_can_not_be_used(tmp_path: Path, capsys: pyt
 # --- as a process --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["config", "--config", "/dev/null"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["top", "--help"], ["--version"], ["config", "--config", "/dev/null"], ["completion", "bash"]]
+)
 def test_what_needs_no_broker_loads_nothing_for_one(argv: list[str]) -> None:
     code = (
         "import sys; from tinyfaas.__main__ import main\n"
@@ -475,6 +477,18 @@ def test_what_needs_no_broker_loads_nothing_for_one(argv: list[str]) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("argv", [["list"], ["logs", "f", "-f"], ["top", "--once"], ["deploy", "."], ["invoke", "f"]])
+def test_what_speaks_to_a_broker_loads_nothing_of_the_servers(argv: list[str], folder: Path) -> None:
+    code = (
+        "import sys; from tinyfaas.__main__ import main\n"
+        f"sys.argv = ['tinyfaas', *{argv!r}, '--port', '1']\n"
+        "assert main() == 69\n"
+        "print(sorted({'structlog', 'psutil', 'tinyfaas.daemon', 'tinyfaas.pool'} & sys.modules.keys()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    assert ended.stdout == "[]\n"
 
 
 def test_a_reader_that_goes_away_is_no_accident() -> None:

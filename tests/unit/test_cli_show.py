@@ -6,8 +6,9 @@ import io
 
 import pytest
 
-from tinyfaas.cli import show
-from tinyfaas.cli.progress import Progress, line_of, width_of
+from tinyfaas.cli import records, show
+from tinyfaas.cli.progress import Progress, bar_of, line_of
+from tinyfaas.cli.terminal import width_of
 
 INSTALLING = {"function": "hello", "phase": "install", "elapsed_s": 12.34, "line": "Collecting numpy"}
 
@@ -17,6 +18,21 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture(autouse=True)
+def _on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "shows_tables", lambda: True)
+
+
+def test_elsewhere_columns_are_told_apart_by_tabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "shows_tables", lambda: False)
+    assert show.table([("a", "long"), ("longer\tby far", "b")]) == "a\tlong\nlonger by far\tb"
+
+
+def test_a_bar_grows_with_the_phases() -> None:
+    bars = [bar_of({"phase": phase}) for phase in ("queued", "environment", "install", "import", "ready", "failed")]
+    assert bars == ["[>       ]", "[==>     ]", "[====>   ]", "[======> ]", "[========]", "[>       ]"]
 
 
 def test_functions_stand_in_columns() -> None:
@@ -67,7 +83,7 @@ def test_a_record_is_one_line_with_its_error_or_result() -> None:
         "code": "crashed",
         "error": "by SIGSEGV",
     }
-    assert show.records({"logs": [good, bad]}).splitlines() == [
+    assert records.records({"logs": [good, bad]}).splitlines() == [
         'T1  success  1.9 ms  a1  {"n": "x\\ny"}',
         "T2  error    1.5 s   a2  crashed: by SIGSEGV",
     ]
@@ -75,13 +91,13 @@ def test_a_record_is_one_line_with_its_error_or_result() -> None:
 
 def test_a_long_result_is_cut_in_the_history() -> None:
     record = {"time_start": "T", "status": "success", "duration_ms": 1.0, "id": "a", "result": "x" * 5000}
-    line = show.records({"logs": [record]})
+    line = records.records({"logs": [record]})
     assert len(line) < 150
     assert line.endswith("…")
 
 
 def test_a_record_that_lacks_keys_is_shown_all_the_same() -> None:
-    assert show.records({"logs": [{}]}) == "-  -  -  -  null"
+    assert records.records({"logs": [{}]}) == "-  -  -  -  null"
 
 
 def test_status_has_a_line_for_each_part_with_units() -> None:

@@ -16,6 +16,7 @@ from tinyfaas.cli.doctor import report
 from tinyfaas.cli.doctor.checks import CHECKS, Check
 from tinyfaas.cli.doctor.device import Device, Settings
 from tinyfaas.cli.doctor.finding import Finding, State, fail, ok, warn
+from tinyfaas.cli.terminal import takes_colour
 from tinyfaas.config import Config, Mqtt, Sandbox
 
 _THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -368,10 +369,10 @@ def test_colours_are_for_terminals_alone(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("NO_COLOR", raising=False)
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb"), os.fdopen(theirs, "w") as terminal, (tmp_path / "file").open("w") as file:
-        assert report.takes_colour(terminal)
-        assert not report.takes_colour(file)
+        assert takes_colour(terminal)
+        assert not takes_colour(file)
         monkeypatch.setenv("NO_COLOR", "1")
-        assert not report.takes_colour(terminal)
+        assert not takes_colour(terminal)
 
 
 def test_the_worst_check_decides_and_skipped_ones_do_not() -> None:

@@ -60,6 +60,26 @@ def test_a_record_has_a_sentence_and_fields_of_its_own(listening: JournalSocket,
     }
 
 
+def test_the_fields_of_a_functions_own_records_can_not_be_taken_for_the_servers(
+    listening: JournalSocket, writing: Journal
+) -> None:
+    own = {"bed": 3, "function": "other", "priority": "0", "dry": True, "_pid": 1, "nothing": None}
+    writing.write(render("info", {"event": "function_log", "line": "watered", "fields": own, "function": "garden"}))
+    assert listening.read() == {
+        "MESSAGE": "watered (bed=3, function=other, priority=0, dry=True, _pid=1, nothing=None)",
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "tinyfaas",
+        "TINYFAAS_EVENT": "function_log",
+        "TINYFAAS_FUNCTION": "garden",
+        "FIELD_BED": "3",
+        "FIELD_FUNCTION": "other",
+        "FIELD_PRIORITY": "0",
+        "FIELD_DRY": "true",
+        "FIELD__PID": "1",
+        "FIELD_NOTHING": "None",
+    }
+
+
 def test_what_an_operator_should_know_has_the_identity_of_its_explanation(
     listening: JournalSocket, writing: Journal
 ) -> None:

@@ -88,7 +88,7 @@ def step_between(fds: dict[str, int], tell: int) -> NoReturn:
 def become(channel_fd: int, stdout: int, stderr: int) -> NoReturn:
     """Be a worker."""
     channel = faasworker.Channel(faascell.settle(channel_fd, stdout, stderr))
-    start: dict[str, Any] = json.loads(channel.receive()[1])
+    start: dict[str, Any] = json.loads(channel.receive()[2])
     try:
         faascell.give_up(start)
         os.chdir(start["state_dir"])
@@ -98,7 +98,7 @@ def become(channel_fd: int, stdout: int, stderr: int) -> NoReturn:
         faascell.forbid(start["seccomp"])
     except Exception as error:  # noqa: BLE001  (whatever keeps it from being a worker, the server is told)
         faasworker.refuse(channel, error)
-    faasworker.work(channel, start["code_dir"], start["largest"])
+    faasworker.work(channel, start["code_dir"], start["largest"], start["environ"])
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import importlib
 import io
 import json
 import os
-import socket
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+import faascontext
 import faaswire
 
 SOURCE = "func.py"
@@ -28,41 +28,58 @@ LONGEST_TRACEBACK = 8_000
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _decode = json.loads
-_exit = os._exit
+_exit, _read, _write = os._exit, os.read, os.write
+_AT_ONCE, _AT_MOST = 8_192, 1_048_576
 
 
 class Channel:
-    """The socket to the server, blocking; its end is the worker's end."""
+    """The socket to the server, blocking; its end is the worker's end.
+
+    Read and written as a bare descriptor: a socket object would cost each worker memory of its own, and time.
+    """
 
     def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
-        self._socket.setblocking(True)
+        os.set_blocking(fd, True)
+        self._fd = fd
         self._owner = os.getpid()
+        self._ahead = b""
 
-    def receive(self) -> tuple[int, bytes]:
-        """The next call: its number and its payload."""
-        length, _, number = faaswire.HEADER.unpack(self._exactly(faaswire.HEADER.size))
-        return number, self._exactly(length)
+    def receive(self) -> tuple[int, int, bytes]:
+        """The next frame: its kind, its number and its body."""
+        data = self._ahead
+        while len(data) < faaswire.HEADER.size:
+            data += self._read(_AT_ONCE)
+        length, kind, number = faaswire.HEADER.unpack_from(data)
+        end = faaswire.HEADER.size + length
+        if len(data) < end:
+            data = self._filled(data, end)
+        self._ahead = data[end:]
+        return kind, number, data[faaswire.HEADER.size : end]
 
     def send(self, kind: int, number: int, body: bytes) -> None:
         """Send one frame. A process that the function forked has no say here, and ends."""
         if os.getpid() != self._owner:
             _exit(0)
+        rest = memoryview(faaswire.frame(kind, number, body))
         try:
-            self._socket.sendall(faaswire.frame(kind, number, body))
+            while rest:
+                rest = rest[_write(self._fd, rest) :]
         except OSError:
             _exit(1)
 
-    def _exactly(self, count: int) -> bytes:
+    def _filled(self, data: bytes, wanted: int) -> bytes:
+        whole = bytearray(data)
+        while len(whole) < wanted:
+            whole += self._read(min(wanted - len(whole), _AT_MOST))
+        return bytes(whole)
+
+    def _read(self, most: int) -> bytes:
         try:
-            data = self._socket.recv(count, socket.MSG_WAITALL) if count else b""
-            while len(data) < count:
-                more = self._socket.recv(count - len(data), socket.MSG_WAITALL)
-                if not more:
-                    _exit(0)
-                data += more
+            data = _read(self._fd, most)
         except OSError:
             _exit(1)
+        if not data:
+            _exit(0)
         return data
 
 
@@ -105,10 +122,13 @@ class Caller:
         self._main = main
         self._runner: Any = None
 
-    def __call__(self, payload: bytes) -> Any:
+    def __call__(self, payload: bytes, context: faascontext.Context | None = None) -> Any:
         """The value that `main` returns for a request's payload."""
         request = request_in(payload)
-        value = self._main(*request.get("args", ()), **request.get("kwargs", {}))
+        kwargs = request.get("kwargs", {})
+        if context is not None and "context" not in kwargs:
+            kwargs["context"] = context
+        value = self._main(*request.get("args", ()), **kwargs)
         return self._awaited(value) if isinstance(value, types.CoroutineType) else value
 
     def _awaited(self, coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
@@ -145,7 +165,7 @@ def error_body(error: BaseException) -> bytes:
     name = type(error).__name__
     text = said(error)
     body = {
-        "code": "function_error",
+        "code": error.code if isinstance(error, faascontext.PublishError) else "function_error",
         "error": f"{name}: {text}" if text else name,
         "error_type": name,
         "traceback": own_frames(error),
@@ -185,30 +205,37 @@ def flush() -> None:
             pass
 
 
-def serve(channel: Channel, call: Caller, largest: int) -> NoReturn:
+def serve(channel: Channel, call: Caller, largest: int, contexts: faascontext.Contexts | None) -> NoReturn:
     """Answer calls until the server closes the channel."""
+    context = None
     while True:
-        number, payload = channel.receive()
+        _, number, payload = channel.receive()
         try:
-            kind, body = faaswire.RESULT, result_text(call(payload), largest)
+            if contexts is not None:
+                context, payload = contexts.begin(number, payload)
+            kind, body = faaswire.RESULT, result_text(call(payload, context), largest)
         except BaseException as error:  # noqa: BLE001  (sys.exit and KeyboardInterrupt are the function's errors too)
             kind, body = faaswire.ERROR, error_body(error)
+        if contexts is not None:
+            contexts.end()
         flush()
         channel.send(kind, number, body)
 
 
-def work(channel: Channel, code_dir: str, largest: int) -> NoReturn:
+def work(channel: Channel, code_dir: str, largest: int, environ: Mapping[str, str]) -> NoReturn:
     """Load the function, say how that went, and serve. `largest` is that of a result, in bytes."""
     sys.dont_write_bytecode = True
     try:
         main = load(code_dir)
+        asks = faascontext.wanted(main)
     except BaseException as error:  # noqa: BLE001  (whatever an import raises, sys.exit included)
         flush()
         refuse(channel, error)
     flush()
     gc.freeze()
-    channel.send(faaswire.READY, 0, b"{}")
-    serve(channel, Caller(main), largest)
+    contexts = faascontext.Contexts(channel, environ) if asks else None
+    channel.send(faaswire.READY, 0, b'{"context":true}' if asks else b"{}")
+    serve(channel, Caller(main), largest, contexts)
 
 
 def refuse(channel: Channel, error: BaseException) -> NoReturn:

@@ -11,6 +11,8 @@ class Failed(Exception):
     """The command can't do what it should."""
 
     status: ClassVar[Exit] = Exit.FAILED
+    hint: ClassVar[str] = ""
+    """What to do about it, where that is always the same."""
 
 
 class Unusable(Failed):
@@ -25,12 +27,20 @@ class Unreachable(Failed):
     status = Exit.UNREACHABLE
 
 
+class NoBroker(Unreachable):
+    """Nothing speaks MQTT there."""
+
+    hint = "; --host and --port name another broker"
+
+
 class Refused(Unreachable):
     """The broker is there, and does not let us in."""
 
 
 class Absent(Unreachable):
     """The broker is there, and nobody would get the request."""
+
+    hint = "; is the server running? `tinyfaas doctor` on its device tells more"
 
 
 class NoAnswer(Failed):

@@ -1,15 +1,15 @@
-"""Shows how far an upload is: one line that changes on a terminal, a line for each event elsewhere."""
+"""Shows how far an upload is: one line with a bar that changes on a terminal, a line for each event elsewhere."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 from tinyfaas.cli.show import duration, printable
+from tinyfaas.cli.terminal import CLEAR_LINE
 
-_CLEAR = "\r\x1b[K"
+_PHASES = ("queued", "environment", "install", "import", "ready")
+_LEAST_WIDTH = 60  # below it the words need all the room there is
 
 
 class Progress:
@@ -23,7 +23,8 @@ class Progress:
         """Show an event of an upload."""
         text = line_of(event)
         if self._width:
-            self._stream.write(f"{_CLEAR}{text[: self._width]}")
+            bar = f"{bar_of(event)} " if self._width >= _LEAST_WIDTH else ""
+            self._stream.write(f"{CLEAR_LINE}{bar}{text[: self._width - len(bar)]}")
         else:
             self._stream.write(f"{text}\n")
         self._stream.flush()
@@ -31,15 +32,17 @@ class Progress:
     def end(self) -> None:
         """Make room for what is printed next."""
         if self._width:
-            self._stream.write(_CLEAR)
+            self._stream.write(CLEAR_LINE)
             self._stream.flush()
 
 
-def width_of(stream: TextIO) -> int:
-    """Columns of a terminal that can change a line, less the last one, where some would break it; else 0."""
-    if not stream.isatty() or os.environ.get("TERM") == "dumb":
-        return 0
-    return max(1, shutil.get_terminal_size().columns - 1)
+def bar_of(event: Mapping[str, Any]) -> str:
+    """How many phases are behind it: `[====>     ]`."""
+    phase = event.get("phase")
+    done = _PHASES.index(phase) if phase in _PHASES else 0
+    length = 2 * (len(_PHASES) - 1)
+    head = "" if phase == "ready" else ">"
+    return f"[{('=' * 2 * done + head)[:length].ljust(length)}]"
 
 
 def line_of(event: Mapping[str, Any]) -> str:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-Answer = Mapping[str, Any]
+from tinyfaas.cli.terminal import shows_tables
 
-_SHORT = 100
+Answer = Mapping[str, Any]
 
 
 def functions(answer: Answer) -> str:
@@ -30,27 +30,16 @@ def info(answer: Answer) -> str:
     ]
     rows.append(("requirements", ", ".join(answer.get("requirements", [])) or "none"))
     rows.append(("settings", ", ".join(_settings(answer.get("config", {}))) or "-"))
+    rows += [(key, ", ".join(map(str, answer[key]))) for key in ("subscribes", "publishes") if answer.get(key)]
+    rows += [
+        ("schedule", f"{each.get('schedule')}, next at {each.get('next')}") for each in answer.get("schedules", [])
+    ]
     for each in answer.get("versions", []):
         current = ", current" if each.get("version") == answer.get("version") else ""
         signed = f", signed by {each['signed_by']}" if each.get("signed_by") else ""
         told = f"{each.get('uploaded')}, digest {str(each.get('digest'))[:12]}{signed}{current}"
         rows.append((f"version {each.get('version')}", told))
     return table(rows)
-
-
-def records(answer: Answer) -> str:
-    """A function's history: time, status, duration, id, and the error or a short result."""
-    rows = [
-        [
-            cell(each.get("time_start")),
-            cell(each.get("status")),
-            _measure("ms", each["duration_ms"]) if "duration_ms" in each else "-",
-            cell(each.get("id")),
-            _outcome(each),
-        ]
-        for each in answer.get("logs", [])
-    ]
-    return table(rows) if rows else "no records"
 
 
 def status(answer: Answer) -> str:
@@ -95,9 +84,30 @@ def rolled_back(answer: Answer) -> str:
     return printable(f"{answer.get('function')}: version {answer.get('version')} is current")
 
 
+def redriven(answer: Answer) -> str:
+    """How many dead letters are run again."""
+    count = answer.get("redriven", 0)
+    return printable(f"{answer.get('function')}: {count} dead letter{'' if count == 1 else 's'} queued to run again")
+
+
 def failure(answer: Answer) -> str:
     """The one line of an error answer: `code: error`."""
     return printable(f"{answer.get('code', 'error')}: {answer.get('error', 'the answer does not say what')}")
+
+
+def hint(answer: Answer) -> str:
+    """What to do about an error, where that is no matter of the function's code."""
+    code, text = answer.get("code"), str(answer.get("error", ""))
+    if code == "not_found":
+        return "; tinyfaas list shows what there is" if text.startswith("no such function") else ""
+    if code == "forbidden":
+        return "; --sign KEY signs it" if "signed" in text else ""
+    return {
+        "timeout": "; timeout_s in its function.toml gives it longer",
+        "out_of_memory": "; memory_mb in its function.toml gives it more",
+        "expired": "; --timeout gives it longer",
+        "unavailable": "; tinyfaas logs FN --failed tells why" if "failing" in text else "",
+    }.get(str(code), "")
 
 
 def behind(answer: Answer) -> str:
@@ -113,8 +123,10 @@ def settings(effective: Iterable[tuple[str, object, str]]) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows with their columns aligned."""
+    """Rows, with their columns aligned on a terminal; elsewhere tabs are between them, for `cut` and `awk`."""
     clean = [[printable(text) for text in row] for row in rows]
+    if not shows_tables():
+        return "\n".join("\t".join(row) for row in clean)
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in clean
@@ -196,9 +208,3 @@ _UNITS: dict[str, Callable[[float], str]] = {
 
 def _words(key: str) -> str:
     return key.replace("_", " ")
-
-
-def _outcome(record: Answer) -> str:
-    failed = record.get("status") == "error"
-    text = failure(record) if failed else json.dumps(record.get("result"), ensure_ascii=False)
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"

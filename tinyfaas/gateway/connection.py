@@ -48,6 +48,8 @@ _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next 
 _STANDBY_S = 15.0  # how often a server whose name another one has looks whether that is still so
 _LOOKUP_S = 60.0  # to find the broker's address: a resolver asks each of its servers, and asks again
 _STOP_S = 2.0
+_TURN_S = 5.0  # how long a function's publication waits for the broker to confirm others
+_TURN_LOOK_S = 0.005
 _SILENCE = Answer("", b"")
 
 
@@ -190,6 +192,31 @@ class Connection:
             self._publish(Publication(topic, payload, qos, retain, json=True), "", once=False)
             self._flush()
         return True
+
+    def tell(self, request: Request, answer: Answer) -> None:
+        """Publish what came of a request of our own, if the broker is there: it is not kept until then."""
+        with self._sending:
+            if self._up:
+                self._publish_answer(request, answer, once=True)
+                self._flush()
+
+    def publish_in_turn(self, publication: Publication, chain: str) -> str:
+        """Publish what a function says; returns why not: that the connection is down, or nothing is confirmed any more.
+
+        Waits where the broker is to confirm first what it has, so that no more is on its way than it takes.
+        """
+        give_up_s = time.monotonic() + _TURN_S
+        while True:
+            with self._sending:
+                if not self._up:
+                    return "the broker is away"
+                if not publication.qos or self._has_window():
+                    self._publish(publication, chain, once=not publication.qos)
+                    self._flush()
+                    return ""
+            if time.monotonic() > give_up_s:
+                return "the broker confirms nothing"
+            time.sleep(_TURN_LOOK_S)
 
     def reply(self, request: Request, answer: Answer | None) -> None:
         """Publish an answer, then acknowledge its request. Without one the request is left to the broker.

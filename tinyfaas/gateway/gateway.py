@@ -21,7 +21,7 @@ from tinyfaas.gateway.client import Session
 from tinyfaas.gateway.connection import Connection, Handlers
 from tinyfaas.gateway.presence import Presence
 from tinyfaas.gateway.subscriptions import Subscriptions
-from tinyfaas.model import Answer, Request
+from tinyfaas.model import Answer, Publication, Request
 from tinyfaas.protocol import Topics
 from tinyfaas.registry import Registry
 from tinyfaas.triggers import Triggers
@@ -212,7 +212,16 @@ class Gateway:
         return self.invocations.up and self.administration.up
 
     def reply_invocation(self, request: Request, answer: Answer | None) -> None:
-        """Answer an invocation on the connection it came by, with the next `send_answers`."""
+        """Answer an invocation on the connection it came by, with the next `send_answers`.
+
+        What a schedule has asked for no broker awaits.
+        """
+        if request.schedule:
+            if answer is not None:
+                self.invocations.tell(request, answer)
+            request.answer = answer
+            self._ledger.settle(request)
+            return
         self.invocations.reply(request, answer)
 
     def send_answers(self) -> None:
@@ -256,6 +265,10 @@ class Gateway:
     def publish_letter(self, topic: str, payload: bytes) -> None:
         """Publish a dead letter; it is on disk too, so one that finds no connection is not lost."""
         self.invocations.publish(topic, payload, qos=1)
+
+    def publish(self, publication: Publication, chain: str) -> str:
+        """Publish what a function says, before its answer on the same connection; returns why not, or nothing."""
+        return self.invocations.publish_in_turn(publication, chain)
 
     def pause(self) -> None:
         """Take nothing more off the broker."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from tinyfaas.cli.doctor.finding import Finding, State
 from tinyfaas.cli.show import printable
@@ -52,8 +51,3 @@ def worst(findings: Iterable[Finding]) -> State:
     """The worst state; what was skipped says nothing bad."""
     states = {finding.state for finding in findings}
     return next((state for state in (State.FAIL, State.WARN) if state in states), State.OK)
-
-
-def takes_colour(stream: TextIO) -> bool:
-    """Whether colours are seen there, and wanted."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")

@@ -23,16 +23,24 @@ _ANSWER_S = 4.0
 
 def here(args: argparse.Namespace, environ: Mapping[str, str]) -> Device:
     """This device, with the settings that its service has, and what variables and flags override of them."""
-    service = _unit(Device())
-    variables = {**_variables(Device(), service), **environ}
-    ours = {name: value for name, value in variables.items() if name.startswith("TINYFAAS_")}
-    named = re.search(r"--config[ =](\S+)", service.get("ExecStart", ""))
-    file = args.config or (named and named[1]) or ours.get("TINYFAAS_CONFIG")
-    settings = _settings(Path(file) if file else None, ours)
+    settings, service = configured(args.config, environ)
     mqtt = settings.mqtt
     mqtt = dataclasses.replace(mqtt, host=args.host or mqtt.host, port=args.port or mqtt.port)
     settings = dataclasses.replace(settings, config=dataclasses.replace(settings.config, mqtt=mqtt))
     return Device(settings=settings, service=service)
+
+
+def configured(file: Path | None, environ: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    """The settings that the server on this device has, and what systemd says of its unit.
+
+    `file` goes before the one that the unit names, and `environ` before its variables.
+    """
+    service = _unit(Device())
+    variables = {**_variables(Device(), service), **environ}
+    ours = {name: value for name, value in variables.items() if name.startswith("TINYFAAS_")}
+    named = re.search(r"--config[ =](\S+)", service.get("ExecStart", ""))
+    found = file or (named and named[1]) or ours.get("TINYFAAS_CONFIG")
+    return _settings(Path(found) if found else None, ours), service
 
 
 def configuration(device: Device) -> Finding:

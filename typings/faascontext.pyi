@@ -1,0 +1,1 @@
+from tinyfaas.child.faascontext import *
