@@ -140,7 +140,7 @@ class Daemon:
             config, topics, self._registry, self._pool, self._ledger, self._recorder, self._dead_letters,
             self._retained, triggers, loops,
             self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.discard,
-            self._gateway.send_answers, self._gateway.rest(),
+            self._gateway.send_answers, self._gateway.inlet(),
         )  # fmt: skip
         self._last_runs = LastRuns(config.data_dir / "schedules.json")
         self._schedules = Schedules(self._registry.specs, self._dispatcher.run_scheduled, self._last_runs)

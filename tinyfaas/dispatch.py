@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from tinyfaas import log
 from tinyfaas.config import Config
@@ -19,7 +20,7 @@ from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger, digest_of
 from tinyfaas.effects import Effects
 from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
-from tinyfaas.fairqueue import FairQueue, Rest
+from tinyfaas.fairqueue import FairQueue, Nap, Rest
 from tinyfaas.feed import Feed
 from tinyfaas.loops import Loops
 from tinyfaas.model import Answer, Firing, FunctionSpec, Invocation, Request, Result
@@ -52,7 +53,28 @@ _STUCK_SLACK_S = 10.0
 _QUIET_S = 0.25
 _LOOK_S = 0.02
 _TOGETHER = 8  # answers at most that wait for each other
+_SHORTLY_MS = 1  # how long a busy thread waits for a worker before it lets others read
 _SILENCE = Answer("", b"")
+
+
+class Inlet(Rest, Protocol):
+    """Where requests come from, as the threads see it that run them: while they rest, they take them in themselves."""
+
+    def read_on(self) -> object:
+        """Take in what has come meanwhile, if this thread was the last to do so."""
+
+    def look_on(self) -> object:
+        """Let others take in what comes: this thread is about to wait for something else."""
+
+
+class NoInlet(Nap):
+    """For requests that come from nowhere but this process."""
+
+    def read_on(self) -> None:
+        """There is nothing to read."""
+
+    def look_on(self) -> None:
+        """Nor to look for."""
 
 
 @dataclass(slots=True)
@@ -69,9 +91,11 @@ class _Run:
     outcome: Result | Failure | None = None
     answer: Answer | None = None
 
-    def is_over(self) -> bool:
-        """Whether its outcome is there, so that nobody need wait for it."""
-        return self.outcome is not None or self.answer is not None or bool(self.begun and self.begun.answered())
+    def is_over(self, within_ms: int = 0) -> bool:
+        """Whether its outcome is there, or comes within this time, so that nobody need wait for it any longer."""
+        if self.outcome is not None or self.answer is not None:
+            return True
+        return self.begun is not None and self.begun.answered(within_ms)
 
 
 class Dispatcher:
@@ -98,7 +122,7 @@ class Dispatcher:
         publish: Publish,
         discard: Callable[[Request], None],
         send_answers: Callable[[], object],
-        rest: Rest | None = None,
+        inlet: Inlet,
     ) -> None:
         self._config = config
         self._topics = topics
@@ -113,12 +137,13 @@ class Dispatcher:
         self._reply = reply
         self._publish = publish
         self._send_answers = send_answers
+        self._inlet = inlet
         self._node = config.node.name
         self._id_prefix = secrets.token_hex(4)
         self._id_number = 0
         self._numbering = threading.Lock()
         self._most_of_one = max(1, config.threads - 1)
-        self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads, rest)
+        self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads, inlet)
         self.feed = Feed(
             triggers, ledger, loops, retained, recorder, lambda firing: self._queue.put(firing.function, firing),
             self._queue.wake, discard, shown_again=config.mqtt.protocol != "5",
@@ -266,10 +291,17 @@ class Dispatcher:
                 unsent += 1
             elif run is None:
                 return
-            if unsent and (unsent >= _TOGETHER or run is None or not run.is_over()):
+            over = run is not None and run.is_over()
+            if before is not None and (unsent >= _TOGETHER or not over):
+                self._inlet.read_on()  # also where nothing waits: what confirms our answers need wake no other thread
+                self._queue.wake()
+                over = run is not None and run.is_over()
+            if unsent and (unsent >= _TOGETHER or not over):
                 self._send_answers()
                 unsent = 0
             if run is not None:
+                if not over and (before is None or not run.is_over(_SHORTLY_MS)):
+                    self._inlet.look_on()
                 self._finish(run, pulse)
             before = run
 

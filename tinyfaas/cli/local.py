@@ -23,7 +23,7 @@ from tinyfaas.config import Config
 from tinyfaas.credentials import Credentials
 from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger
-from tinyfaas.dispatch import Dispatcher
+from tinyfaas.dispatch import Dispatcher, NoInlet
 from tinyfaas.environments import Environments
 from tinyfaas.errors import BadRequest, ConfigError
 from tinyfaas.forkserver import ForkServer
@@ -85,6 +85,7 @@ class Local:
             config, topics, registry, self._pool, ledger, recorder, DeadLetters(data / "deadletters", 1),
             Retained(data / "retained.json"), Triggers(topics.requests, ""), loops,
             lambda _, answer: self._answers.put(answer), lambda *_: None, lambda _: None, lambda: None,
+            NoInlet(),
         )  # fmt: skip
 
     def __enter__(self) -> Local:

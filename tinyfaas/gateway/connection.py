@@ -100,6 +100,7 @@ class Connection:
         self._paused = False
         self._starved = False
         self._unread = False
+        self._keeper = 0  # the thread that reads what comes; 0: whoever the lookout wakes
         self._reading = threading.Lock()
         self._reader = 0
         self._lookout = Lookout()
@@ -175,10 +176,28 @@ class Connection:
         """
         self._lookout.come()
         try:
+            self.look_on()
             if self._lookout.wait(timeout_s) or self._unread:
-                self._see_to()
+                with self._reading:
+                    self._see_to()
         finally:
             self._lookout.leave()
+
+    def read_on(self) -> None:
+        """Take in what has come, and let no other thread look for it: this one is busy, and will come back at once."""
+        if self._keeper not in (0, threading.get_ident()) or not self._reading.acquire(blocking=False):
+            return
+        try:
+            if not self._keeper:
+                self._lookout.look(reading=False, writing=False)
+            self._see_to()
+        finally:
+            self._reading.release()
+
+    def look_on(self) -> None:
+        """Let others look for what comes: this thread read last, and is about to wait."""
+        if self._keeper == threading.get_ident():
+            self._look()
 
     def ring(self) -> None:
         """Let one thread that attends return."""
@@ -405,21 +424,22 @@ class Connection:
                     self._see_whether_starved()
                 self._look()
             if self._lookout.watch(next_tick_s - now_s) or self._unread:
-                self._see_to()
+                with self._reading:
+                    self._see_to()
+                self._look()
                 self._handlers.arrived()
 
     def _see_to(self) -> None:
-        """Write what waits, read what is there, and look for more. A fault is left to the connection's own thread."""
-        with self._reading:
-            self._reader = threading.get_ident()
-            try:
-                self._write_and_read()
-            except Exception as error:  # noqa: BLE001  (it is raised again, and said, where it ends the connection)
-                self._fault = error
-            finally:
-                self._reader = 0
-            if self._fault is not None or self._client.socket() is None:
-                self._lookout.call()
+        """Write what waits and read what is there, under `_reading`. A fault is left to the connection's own thread."""
+        self._reader = threading.get_ident()
+        try:
+            self._write_and_read()
+        except Exception as error:  # noqa: BLE001  (it is raised again, and said, where it ends the connection)
+            self._fault = error
+        finally:
+            self._reader = 0
+        if self._fault is not None or self._client.socket() is None:
+            self._lookout.call()
 
     def _write_and_read(self) -> None:
         self._write()
@@ -435,7 +455,7 @@ class Connection:
                 break
         self._unread = self._pending()
         self._write()
-        self._look()
+        self._keeper = self._reader
 
     def _write(self) -> None:
         if self._client.want_write():
@@ -454,6 +474,7 @@ class Connection:
         return sock is not None and getattr(sock, "pending", int)() > 0
 
     def _look(self) -> None:
+        self._keeper = 0
         self._lookout.look(reading=self._takes(), writing=self._client.want_write())
 
     def _failed(self, error: str) -> None:

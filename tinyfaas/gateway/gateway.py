@@ -15,8 +15,8 @@ from typing import Any
 from tinyfaas import log
 from tinyfaas.config import Config, Queue
 from tinyfaas.delivery import Ledger
+from tinyfaas.dispatch import Inlet
 from tinyfaas.errors import Failure, Overloaded
-from tinyfaas.fairqueue import Rest
 from tinyfaas.gateway.client import Session
 from tinyfaas.gateway.connection import Connection, Handlers
 from tinyfaas.gateway.presence import Presence
@@ -34,7 +34,7 @@ _CONFIRMED_S = 5.0  # how long a change of subscriptions is waited for
 
 
 class _Attending:
-    """The rest of a thread that reads from a connection while it has nothing else to do."""
+    """The inlet of threads that read from a connection while they have nothing else to do."""
 
     def __init__(self, connection: Callable[[], Connection]) -> None:
         self._connection = connection
@@ -46,6 +46,14 @@ class _Attending:
     def wake(self) -> None:
         """Wake one that waits."""
         self._connection().ring()
+
+    def read_on(self) -> None:
+        """Take in what has come meanwhile."""
+        self._connection().read_on()
+
+    def look_on(self) -> None:
+        """Let others do so."""
+        self._connection().look_on()
 
 
 class Gateway:
@@ -196,7 +204,7 @@ class Gateway:
         share = self._topics.share(self._group, "")
         return frozenset(topic.removeprefix(share) for topic in self._subscriptions.wanted if topic.startswith(share))
 
-    def rest(self) -> Rest:
+    def inlet(self) -> Inlet:
         """Where threads that run invocations wait for more: they read themselves what the broker sends."""
         return _Attending(lambda: self.invocations)
 
