@@ -277,8 +277,7 @@ class Connection:
     def _publish(
         self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool = False
     ) -> None:
-        if qos:  # nobody confirms others
-            self._published += 1
+        self._published += bool(qos)  # nobody confirms others
         self._client.publish(topic, payload, qos, retain, properties)
 
     def _flush(self) -> None:
