@@ -74,7 +74,7 @@ class Feed:
         self.messages += 1
         targets = self._triggers.targets(request.topic, request.identifiers)
         if request.retain:
-            targets = tuple(target for target in targets if target.trigger.retained)
+            targets = self._triggers.shown(targets)
         if not request.chain:
             request.chain = self._loops.recalled(request.topic, request.payload)
         again = [self._ledger.was_recorded(request, target.function) for target in targets]
@@ -214,7 +214,7 @@ class Feed:
             failure = wrong[cause]
             assert failure is not None
             raise failure
-        if len(sound) == 1 and sound[0].retain and self._was_run(firing.function, sound[0]):
+        if len(sound) == 1 and sound[0].retain and self._was_run(firing.function, trigger, sound[0]):
             return None
         firing.payload = eventbody.call(trigger, sound)
         firing.body = eventbody.body(trigger, firing.payload, sound)
@@ -236,11 +236,13 @@ class Feed:
             return failure
         return None
 
-    def _was_run(self, function: str, cause: Request) -> bool:
+    def _was_run(self, function: str, trigger: Trigger, cause: Request) -> bool:
         digest = digest_of(cause.topic, cause.payload, None)
         if self._retained.was_run(_memory(function, cause), digest):
             return True
-        return self._shown_again and self._ledger.has_twin(cause, digest)
+        if not self._shown_again or self._triggers.is_newcomer(function, trigger):
+            return False
+        return self._ledger.has_twin(cause, digest)
 
 
 def _has_window(target: Target) -> bool:

@@ -174,6 +174,22 @@ def test_what_was_retained_calls_only_who_asks_for_it(client: Client, house: str
     assert len(wait_records(client, wanting, 4)) == 4
 
 
+def test_what_was_retained_is_shown_to_a_function_that_comes_later_and_to_no_other(spoken: Client, house: str) -> None:
+    first, second, third = (new_label("function") for _ in range(3))
+    code = "def main(event): return [event['payload'], event['retain']]"
+    config = {"trigger": [{"topic": f"{house}/+", "retained": True}]}
+    spoken.deploy(first, code, config=config)
+    spoken.publish(f"{house}/a", "1", retain=True, wait=True)
+    assert results(spoken, first, 1) == [[1, False]]
+    spoken.deploy(second, code, config=config)
+    assert results(spoken, second, 1) == [[1, True]]
+    spoken.deploy(third, code, config=config)
+    assert results(spoken, third, 1) == [[1, True]]
+    spoken.publish(f"{house}/b", "2")
+    for function in (first, second, third):
+        assert results(spoken, function, 2)[1] == [2, False]
+
+
 def test_a_picture_of_megabytes_reaches_main_as_bytes(client: Client, function: str, house: str) -> None:
     client.deploy(function, TELLING, config={
         "max_payload_bytes": 8_000_000, "memory_mb": 256, "trigger": [{"topic": house, "payload": "bytes"}],

@@ -73,7 +73,7 @@ class Gateway:
         self._triggers = triggers
         self._gone: set[str] = set()
         self._following = threading.Lock()
-        self._subscriptions = Subscriptions(config.data_dir / "subscriptions.json")
+        self._subscriptions = Subscriptions(config.data_dir / "subscriptions.json", triggers.everyone_is_new)
         self._topics = topics
         self._ledger = ledger
         self._presence = Presence(config.mqtt, topics.node(config.node.name), keys, self._group)
@@ -178,7 +178,7 @@ class Gateway:
             unheeded = self._triggers.follow(spec for spec in self._registry.specs() if spec.name not in self._gone)
             for function, topic in unheeded:
                 logger.error("trigger_unheeded", function=function, topic=topic)
-            return self._subscriptions.wish(self._triggers.wishes())
+            return self._subscriptions.wish(self._triggers.wishes(), self._triggers.anew)
 
     def leave_to_others(self) -> list[str]:
         """In a group: take no more of what other nodes of it serve too; returns these functions.
