@@ -117,7 +117,7 @@ class Dispatcher:
 
     def submit(self, request: Request) -> None:
         """Queue a request for its function, or what a message triggers; never waits. Unknown ones share a queue."""
-        if not request.topic.startswith(self._topics.invoke_prefix):
+        if not self._is_call(request):
             self.feed.take(request)
             return
         request.function = request.topic[len(self._topics.invoke_prefix) :]
@@ -125,9 +125,14 @@ class Dispatcher:
             request.chain = self._loops.recalled(request.topic, request.payload)
         self._queue.submit(request.function if request.function in self._registry else "", request)
 
+    def _is_call(self, request: Request) -> bool:
+        """Whether a message asks for a call, though perhaps of no function at all."""
+        prefix, topic = self._topics.invoke_prefix, request.topic
+        return topic.startswith(prefix) or topic == prefix[:-1]
+
     def refuse(self, request: Request, failure: Failure) -> Answer:
         """The answer to a request that may not be held; a message that is none has no answer."""
-        if not request.topic.startswith(self._topics.invoke_prefix):
+        if not self._is_call(request):
             return _SILENCE
         request.function = request.topic[len(self._topics.invoke_prefix) :]
         take_back_response_topic(request, self._config.mqtt.response_prefixes)
