@@ -170,7 +170,7 @@ class Dispatcher:
 
         The thread that does so takes it, or calls `arrived`.
         """
-        if not request.topic.startswith(self._topics.invoke_prefix):
+        if not self._is_call(request):
             self.feed.take(request)
             return
         request.function = request.topic[len(self._topics.invoke_prefix) :]
@@ -182,9 +182,14 @@ class Dispatcher:
         """Wake a thread for what was accepted."""
         self._queue.wake()
 
+    def _is_call(self, request: Request) -> bool:
+        """Whether a message asks for a call, though perhaps of no function at all."""
+        prefix, topic = self._topics.invoke_prefix, request.topic
+        return topic.startswith(prefix) or topic == prefix[:-1]
+
     def refuse(self, request: Request, failure: Failure) -> Answer:
         """The answer to a request that may not be held; a message that is none has no answer."""
-        if not request.topic.startswith(self._topics.invoke_prefix):
+        if not self._is_call(request):
             return _SILENCE
         request.function = request.topic[len(self._topics.invoke_prefix) :]
         take_back_response_topic(request, self._config.mqtt.response_prefixes)

@@ -18,6 +18,7 @@ import pytest
 from tests.harness.bench import Bench, Grounds
 from tests.harness.broker import Broker
 from tests.harness.client import Client, Message
+from tests.harness.events import wait_records
 from tests.harness.installation import CHECKOUT
 from tests.harness.server import Server
 from tests.harness.waiting import PATIENCE_S, eventually
@@ -32,7 +33,7 @@ NODE = "pi-01"
 VARYING = {
     *("id", "instance", "since", "uploaded", "digest", "python", "calls", "errors"),
     *("time_start", "time_end", "duration_ms", "queued_ms", "seconds", "elapsed_s", "uptime_s"),
-    *("cpu", "memory", "device", "queue", "workers", "mqtt"),
+    *("cpu", "memory", "device", "queue", "triggers", "workers", "mqtt", "received"),
 }
 PROPERTIES = {"Response Topic": "ResponseTopic", "Correlation Data": "CorrelationData"}
 
@@ -189,6 +190,10 @@ def test_the_functions_that_are_shown_do_what_is_said(reader: Client) -> None:
     due = [each["schedule"] for each in reader.request("faas/admin/info/nightly")["schedules"]]
     assert due == ["0 3 * * * Europe/Berlin", "every 900 s"]
     assert reader.call("weather") == {"units": "metric", "key_has": 5}
+    for celsius in (29, 31):
+        reader.publish("sensors/kitchen/temperature", str(celsius))
+    found = wait_records(reader, "alarm", 2)
+    assert {str(record["result"]) for record in found} == {"None", "it is hot in the kitchen"}
     assert (
         reader.request("faas/admin/info/count")["config"]["retry"]["attempts"] == settings["count"]["retry"]["attempts"]
     )
