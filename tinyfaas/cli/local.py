@@ -23,11 +23,12 @@ from tinyfaas.config import Config
 from tinyfaas.credentials import Credentials
 from tinyfaas.deadletters import DeadLetters
 from tinyfaas.delivery import Ledger
-from tinyfaas.dispatch import Dispatcher, NoInlet
+from tinyfaas.dispatch import Dispatcher
 from tinyfaas.environments import Environments
 from tinyfaas.errors import BadRequest, ConfigError
 from tinyfaas.forkserver import ForkServer
 from tinyfaas.history import History
+from tinyfaas.inlet import NoInlet
 from tinyfaas.loops import Loops
 from tinyfaas.model import Answer, Publication, Request, Version
 from tinyfaas.pool import Pool

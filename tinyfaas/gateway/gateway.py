@@ -15,12 +15,13 @@ from typing import Any
 from tinyfaas import log
 from tinyfaas.config import Config, Queue
 from tinyfaas.delivery import Ledger
-from tinyfaas.dispatch import Inlet
 from tinyfaas.errors import Failure, Overloaded
 from tinyfaas.gateway.client import Session
 from tinyfaas.gateway.connection import Connection, Handlers
+from tinyfaas.gateway.inflow import Inflow
 from tinyfaas.gateway.presence import Presence
 from tinyfaas.gateway.subscriptions import Subscriptions
+from tinyfaas.inlet import Inlet
 from tinyfaas.model import Answer, Publication, Request
 from tinyfaas.protocol import Topics
 from tinyfaas.registry import Registry
@@ -36,24 +37,24 @@ _CONFIRMED_S = 5.0  # how long a change of subscriptions is waited for
 class _Attending:
     """The inlet of threads that read from a connection while they have nothing else to do."""
 
-    def __init__(self, connection: Callable[[], Connection]) -> None:
-        self._connection = connection
+    def __init__(self, inflow: Callable[[], Inflow]) -> None:
+        self._inflow = inflow
 
     def wait(self, timeout_s: float) -> None:
         """Wait for a message, and take it in."""
-        self._connection().attend(timeout_s)
+        self._inflow().attend(timeout_s)
 
     def wake(self) -> None:
         """Wake one that waits."""
-        self._connection().ring()
+        self._inflow().ring()
 
     def read_on(self) -> None:
         """Take in what has come meanwhile."""
-        self._connection().read_on()
+        self._inflow().read_on()
 
     def look_on(self) -> None:
         """Let others do so."""
-        self._connection().look_on()
+        self._inflow().look_on()
 
 
 class Gateway:
@@ -206,7 +207,7 @@ class Gateway:
 
     def inlet(self) -> Inlet:
         """Where threads that run invocations wait for more: they read themselves what the broker sends."""
-        return _Attending(lambda: self.invocations)
+        return _Attending(lambda: self.invocations.inflow)
 
     def wait_attempted(self, timeout_s: float) -> None:
         """Wait until each has connected or failed to once."""
