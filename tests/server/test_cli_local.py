@@ -122,6 +122,28 @@ def test_what_the_server_would_refuse_or_end_is_refused_or_ended_here(
     assert f"tinyfaas: {said}" in ended.stderr
 
 
+def test_what_a_function_would_publish_and_log_is_shown_and_goes_nowhere(
+    tinyfaas: Tinyfaas, make: Callable[..., Path], server: Server
+) -> None:
+    code = """def main(topic, context):
+    context.log.info("opening", bed=3)
+    context.publish(topic, {"open": True})
+    return context.function
+"""
+    folder = make("valve", func_py=code, function_toml='publish = ["local/valve/#"]\n')
+    with Client(server.broker.port, topics=("local/#", "faas/#")) as client:
+        ended = tinyfaas("test", str(folder), "local/valve/1", "--json")
+        client.settle()
+        assert [message for message in client.seen if message.topic.startswith("local/")] == []
+    call = called(ended)
+    assert call["answer"]["result"] == "valve"
+    assert call["output"] == [
+        {"stream": "info", "line": "opening bed=3"}, {"stream": "published", "line": 'local/valve/1 {"open":true}'},
+    ]  # fmt: skip
+    ended = tinyfaas("test", str(folder), "local/other", "--json")
+    assert called(ended)["answer"]["code"] == "forbidden"
+
+
 def test_an_example_that_does_not_fit_fails_and_is_told_apart(tinyfaas: Tinyfaas, make: Callable[..., Path]) -> None:
     make(
         "sum", func_py="def main(a, b=1): return a + b\n", example_json='{"args": [1], "kwargs": {"b": 2}, "result": 4}'
