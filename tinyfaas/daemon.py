@@ -120,7 +120,7 @@ class Daemon:
         self._dead_letters = DeadLetters(config.data_dir / "deadletters", config.history.dead_letters)
         self._retained = Retained(config.data_dir / "retained.json")
         self._signers = Signers(self._registry, config.uploads, config.data_dir / "signed.json")
-        triggers = Triggers(topics.requests, config.node.group)
+        triggers = Triggers(topics.requests, config.node.group, identifiers=config.mqtt.protocol == "5")
         self._gateway = Gateway(config, topics, self._ledger, presence, self._registry, triggers)
         self._deployer = Deployer(
             self._registry, self._pool, self._signers, self._environments, config.uploads, topics, self._forget,

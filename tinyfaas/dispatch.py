@@ -237,9 +237,10 @@ class Dispatcher:
             return None
         answer = self._recorder.answer(invocation, outcome)
         self._conclude(invocation, outcome, answer)
-        return self._effects.added(
-            answer, request, invocation.spec, outcome.json if isinstance(outcome, Result) else None
-        )
+        spec = invocation.spec
+        if not (request.chain or isinstance(request, Firing) or (spec is not None and spec.wiring.output is not None)):
+            return answer  # as most calls are: nobody but the caller hears of it
+        return self._effects.added(answer, request, spec, outcome.json if isinstance(outcome, Result) else None)
 
     def _outcome(self, invocation: Invocation) -> Result | Failure | None:
         """What comes of an invocation; None to ignore it."""
@@ -368,7 +369,7 @@ class Dispatcher:
         failed = b'"status":"error"' in recorded
         answer = self._recorder.addressed(request, recorded, failed=failed)
         result = None if failed else encode(parse_object(recorded).get("result"))
-        return self._effects.added(answer, request, self._registry.get_spec(request.function), result)
+        return self._effects.added(answer, request, self._registry.get_spec(request.function), result, again=True)
 
     def _give_up(self, request: Request) -> None:
         """At a stop: QoS 1 stays with the broker, a dead letter where it was, and QoS 0 is told."""
