@@ -43,8 +43,10 @@ class Conclusion:
         """The recorded answer of an outcome, ready to be published."""
         answer = self._recorder.answer(invocation, outcome)
         self._conclude(invocation, outcome, answer)
-        result = outcome.json if isinstance(outcome, Result) else None
-        return self._effects.added(answer, invocation.request, invocation.spec, result)
+        request, spec = invocation.request, invocation.spec
+        if not (request.chain or isinstance(request, Firing) or (spec is not None and spec.wiring.output is not None)):
+            return answer  # as most calls are: nobody but the caller hears of it
+        return self._effects.added(answer, request, spec, outcome.json if isinstance(outcome, Result) else None)
 
     def refusal(self, invocation: Invocation, failure: Failure) -> Answer:
         """The answer to a request that may not be held; it is not recorded."""
@@ -77,7 +79,7 @@ class Conclusion:
         failed = b'"status":"error"' in recorded
         answer = self._recorder.addressed(request, recorded, failed=failed)
         result = None if failed else encode(parse_object(recorded).get("result"))
-        return self._effects.added(answer, request, self._registry.get_spec(request.function), result)
+        return self._effects.added(answer, request, self._registry.get_spec(request.function), result, again=True)
 
     def _conclude(self, invocation: Invocation, outcome: Result | Failure, answer: Answer) -> None:
         """What else an outcome asks for: a dead letter, one less, a retained message that has been run."""

@@ -113,7 +113,7 @@ class Daemon:
         self._forks = ForkServer()
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
         self._cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
-        triggers = Triggers(topics.requests, config.node.group)
+        triggers = Triggers(topics.requests, config.node.group, identifiers=config.mqtt.protocol == "5")
         self._gateway = Gateway(config, topics, self._ledger, presence, self._registry, triggers)
         loops = Loops(config.node.name, remembers=config.mqtt.protocol != "5")
         publisher = Publisher(topics, loops, self._gateway.publish)

@@ -2,7 +2,8 @@
 
 A broker that speaks MQTT 5 delivers a message once for each filter that matches it, and says which by an identifier.
 So that a function is called once, the first of its filters that matches is responsible for it, and what comes by
-another is ignored. A broker that names no identifier delivers once, and whatever matches is called.
+another is ignored. A broker that names no identifier delivers once, and whatever matches is called. (RabbitMQ does so
+as long as filters that overlap have one QoS.)
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinyfaas.model import FunctionSpec, Trigger
 from tinyfaas.topics import SHARE, matches, overlap, unshared
@@ -52,11 +53,12 @@ class Triggers:
 
     In a `group` the nodes that serve a function share what triggers it. Each function has a share of its own there:
     the nodes of a group need not have the same functions. `reserved` filters are the server's own requests, which
-    trigger nothing.
+    trigger nothing. Where the broker names no `identifiers`, filters that overlap are subscribed to with one QoS.
     """
 
-    def __init__(self, reserved: tuple[str, ...], group: str = "") -> None:
+    def __init__(self, reserved: tuple[str, ...], group: str = "", *, identifiers: bool = True) -> None:
         self._reserved = reserved
+        self._identifiers = identifiers
         self._group = group
         self._table: tuple[tuple[_Wired, ...], ...] = ()
         self._cache: dict[tuple[str, tuple[int, ...]], tuple[Target, ...]] = {}
@@ -111,7 +113,7 @@ class Triggers:
                     trigger.retained or (other.retained if other else False),
                     each.identifier,
                 )
-        return wishes
+        return wishes if self._identifiers else _levelled(wishes)
 
     def targets(self, topic: str, identifiers: tuple[int, ...] = ()) -> tuple[Target, ...]:
         """The functions that a message calls which came by these subscriptions, or by one that has no identifier."""
@@ -150,6 +152,16 @@ class Triggers:
         if self._group and not topic_filter.startswith(SHARE):
             return f"{SHARE}{self._group}.{function}/{topic_filter}"
         return topic_filter
+
+
+def _levelled(wishes: dict[str, Wish]) -> dict[str, Wish]:
+    """The same with QoS 1 for each filter that overlaps one with QoS 1."""
+    below = {topic for topic, wish in wishes.items() if not wish.qos}
+    reaching = wishes.keys() - below
+    while reaching:
+        reaching = {topic for topic in below if any(overlap(unshared(topic), unshared(each)) for each in reaching)}
+        below -= reaching
+    return {topic: wish if topic in below else replace(wish, qos=1) for topic, wish in wishes.items()}
 
 
 def identifier_of(topic_filter: str) -> int:

@@ -287,6 +287,25 @@ def test_over_a_crash_no_function_runs_again_that_had_its_outcome(bench: Bench, 
     assert len(records(client, slow)) == len(records(client, quick)) == 1
 
 
+def test_a_message_that_has_expired_when_its_turn_comes_is_not_run(client: Client, function: str, house: str) -> None:
+    code = """
+        import pathlib, time
+        def main(event):
+            while not pathlib.Path("go").exists() and event["payload"] == 1:
+                time.sleep(0.01)
+            pathlib.Path("go").touch()
+            return event["payload"]
+    """
+    client.deploy(function, code, config={
+        "concurrency": 1, "timeout_s": 1.5, "trigger": [{"topic": house, "qos": 1}],
+    })  # fmt: skip
+    client.publish(house, "1")
+    client.publish(house, "2", MessageExpiryInterval=1)
+    client.publish(house, "3", MessageExpiryInterval=60)
+    found = wait_records(client, function, 3)
+    assert [record.get("code", record.get("result")) for record in found] == ["timeout", "expired", 3]
+
+
 def test_qos_0_beyond_the_bounds_is_dropped_and_said_to_be(bench: Bench, function: str, house: str) -> None:
     broker = bench.broker()
     server = bench.server(broker, {"queue_max_requests": 5}).start()
