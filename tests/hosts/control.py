@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,16 @@ class Control:
             "vars": {"ansible_ssh_private_key_file": str(KEY), **self.variables},
         }  # fmt: skip
         return play(self.folder, group, playbook, *arguments, check=check, programs=self._programs)
+
+    @contextlib.contextmanager
+    def given(self, host: Host, **variables: Any) -> Iterator[None]:
+        """Other variables for a host in the plays meanwhile."""
+        before = self.own[host.name]
+        self.own[host.name] = before | variables
+        try:
+            yield
+        finally:
+            self.own[host.name] = before
 
     def credential(self, host: Host, name: str) -> str:
         """A password that the play has made."""

@@ -118,7 +118,7 @@ def _parser() -> Parser:
         return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
 
     _serve(command("serve", "run the server"))
-    _config(command("config", "print the server's settings and where each comes from"))
+    _settings(command("config", "print the server's settings and where each comes from"))
     _deploy(command("deploy", "upload a function: a folder with func.py, requirements.txt, function.toml"))
     _invoke(command("invoke", "run a function and print its result as JSON"))
     _plain(command("list", "list the functions"), QUICK_S)
@@ -145,6 +145,16 @@ def _serve(parser: Parser) -> None:
 def _config(parser: Parser) -> None:
     _serve(parser)
     _json(parser)
+
+
+def _settings(parser: Parser) -> None:
+    _config(parser)
+    parser.add_argument(
+        "--against",
+        metavar="FILE",
+        type=Path,
+        help="print what differs from these settings instead: what a reload takes over, and what takes a restart",
+    )
 
 
 def _doctor(parser: Parser) -> None:
