@@ -41,6 +41,8 @@ def test_the_playbook_makes_a_group_that_finds_a_broker_again_soon(grown: Contro
     for host in grown.hosts:
         assert "reconnect_max_s = 2\n" in host.run("cat", "/etc/tinyfaas/tinyfaas.toml").stdout
     assert grown.play("site.yml", *AT_ONCE).changed == {}
+    table = grown.play("check.yml").output.splitlines()
+    assert all(any(line.split()[1:3] == [host.name, "active"] for line in table) for host in grown.hosts)
 
 
 @pytest.mark.slow
