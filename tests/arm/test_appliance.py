@@ -17,7 +17,7 @@ from tests.hosts import control as ansible
 
 pytestmark = pytest.mark.skipif(bool(ansible.missing()), reason=ansible.missing())
 
-PLAY_S = 7200.0
+PLAY_S = 3600.0
 HIGHEST_EXPOSURE = 3.0
 UNIT_TESTS = "tests/unit/test_cgroups.py"
 GROUP = "/sys/fs/cgroup/system.slice/tinyfaas.service"
