@@ -20,6 +20,7 @@ def pids(host: Host) -> dict[str, str]:
     return {unit: host.property(unit, "MainPID") for unit in ("tinyfaas", "mosquitto")}
 
 
+@pytest.mark.slow
 def test_a_dry_run_on_new_hosts_works_and_changes_nothing(control: Control) -> None:
     before = [host.files().keys() for host in control.hosts]
     played = control.play("site.yml", *AT_ONCE, "--check", "--diff")
@@ -51,6 +52,7 @@ def test_a_second_run_changes_nothing(grown: Control) -> None:
     assert [pids(host) for host in grown.hosts] == before
 
 
+@pytest.mark.slow
 def test_a_dry_run_on_finished_hosts_finds_nothing_to_change(grown: Control) -> None:
     played = grown.play("site.yml", *AT_ONCE, "--check", "--diff")
     assert all(counts["failed"] == counts["changed"] == 0 for counts in played.recap.values())
@@ -94,8 +96,9 @@ class Change:
 
 
 # One on each host: that is one run for three.
+FIRST = "a level of the log, the number of threads, an account of a sensor"
 CHANGES = {
-    "a level of the log, the number of threads, an account of a sensor": (
+    FIRST: (
         Change({"tinyfaas_config": {"log": {"level": "debug"}}}, reloaded=True),
         Change({"tinyfaas_config": {"log": {"level": "debug"}, "workers": 3}}, {"tinyfaas"}),
         Change({"mosquitto_sensors": [*SENSORS, {"name": "attic", "functions": ["hello"]}]}),
@@ -108,7 +111,9 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize(
+    "what", [FIRST, *(pytest.param(what, marks=pytest.mark.slow) for what in CHANGES if what != FIRST)]
+)
 def test_a_changed_variable_restarts_only_what_must_be(grown: Control, what: str) -> None:
     before = [(pids(host), reloads(host)) for host in grown.hosts]
     for host, change in zip(grown.hosts, CHANGES[what], strict=True):
@@ -124,6 +129,7 @@ def test_a_changed_variable_restarts_only_what_must_be(grown: Control, what: str
         assert Appliance(host).invoke("hello") == {"message": "Hello, world!"}
 
 
+@pytest.mark.slow
 def test_settings_that_are_no_good_leave_those_that_were_in_force(grown: Control) -> None:
     """On one host they can't be used; on the other they can, and the server does not answer with them."""
     unusable, mute = grown.hosts[:2]
@@ -142,6 +148,7 @@ def test_settings_that_are_no_good_leave_those_that_were_in_force(grown: Control
     assert Appliance(mute).invoke("hello") == {"message": "Hello, world!"}
 
 
+@pytest.mark.slow
 def test_a_host_that_is_off_is_told_and_catches_up(grown: Control) -> None:
     host = grown.hosts[1]
     grown.own[host.name]["mosquitto_autosave_interval_s"] = 120

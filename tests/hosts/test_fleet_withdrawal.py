@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.hosts.control import Control
 from tests.hosts.fleet import Fleet
 from tests.hosts.grown import RELEASES
@@ -34,5 +36,7 @@ def is_of_the_run(path: str) -> bool:
     return path.startswith(_OF_THE_RUN) or bool(re.match(r"/root/[^.]", path))
 
 
+@pytest.mark.slow
 def test_there_is_nothing_to_uninstall_where_nothing_is(grown: Control) -> None:
+    grown.play("uninstall.yml", "--extra-vars", "purge=true")
     assert grown.play("uninstall.yml").changed == {}
