@@ -65,7 +65,7 @@ def parser() -> Parser:
     _backup(command("backup", "put the functions of this device, their settings and state, into one file"))
     _restore(command("restore", "bring the functions of such a file to a device"))
     _serve(command("serve", "run the server"))
-    _config(command("config", "print the server's settings and where each comes from"))
+    _settings(command("config", "print the server's settings and where each comes from"))
     _doctor(command("doctor", "check this device and its broker, and say how to fix what is wrong"))
     _completion(command("completion", "print what completes commands and flags in a shell"))
     return top
@@ -78,6 +78,16 @@ def _serve(parser: Parser) -> None:
 def _config(parser: Parser) -> None:
     shared.server_settings(parser)
     shared.as_json(parser)
+
+
+def _settings(parser: Parser) -> None:
+    _config(parser)
+    parser.add_argument(
+        "--against",
+        metavar="FILE",
+        type=Path,
+        help="print what differs from these settings instead: what a reload takes over, and what takes a restart",
+    )
 
 
 def _doctor(parser: Parser) -> None:
