@@ -33,7 +33,7 @@ NODE = "pi-01"
 VARYING = {
     *("id", "instance", "since", "uploaded", "digest", "python", "calls", "errors"),
     *("time_start", "time_end", "duration_ms", "queued_ms", "seconds", "elapsed_s", "uptime_s"),
-    *("cpu", "memory", "device", "queue", "triggers", "workers", "mqtt", "received"),
+    *("cpu", "memory", "device", "queue", "workers", "mqtt", "received"),
 }
 PROPERTIES = {"Response Topic": "ResponseTopic", "Correlation Data": "CorrelationData"}
 

@@ -140,7 +140,7 @@ def test_a_loop_over_functions_is_broken_and_said_to_be(bench: Bench, house: str
     told = client.wait_topic("faas/response/error", function=hot).body
     assert (told["command"], told["chain"]) == ("trigger", chain)
     assert results(client, cold, 1) == [3]
-    assert client.request("faas/admin/status")["triggers"]["loops_broken"] == 1
+    assert client.request("faas/admin/status")["queue"]["triggers"]["loops_broken"] == 1
     client.publish(f"{house}/b", "10")  # each message from outside is a new beginning
     assert [record["status"] for record in wait_records(client, cold, 3)] == ["success", "success", "error"]
     assert len(records(client, hot)) == 3

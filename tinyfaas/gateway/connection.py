@@ -176,7 +176,7 @@ class Connection:
         """Publish what came of a request of our own, if the broker is there: it is not kept until then."""
         with self._sending:
             if self._up:
-                self._publish_answer(request, answer, once=True)
+                self._publish_answer(request, answer, once=False)
                 self._flush()
 
     def publish_in_turn(self, publication: Publication, chain: str) -> str:
