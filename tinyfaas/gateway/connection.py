@@ -277,7 +277,8 @@ class Connection:
     def _publish(
         self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool = False
     ) -> None:
-        self._published += bool(qos)  # nobody confirms others
+        if qos:  # nobody confirms others
+            self._published += 1
         self._client.publish(topic, payload, qos, retain, properties)
 
     def _flush(self) -> None:
