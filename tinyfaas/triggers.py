@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from tinyfaas.model import FunctionSpec, Trigger
 from tinyfaas.topics import SHARE, matches, overlap, unshared
 
-_MOST_CACHED = 4_096
+_MOST_CACHED = 1_024
 _LARGEST_IDENTIFIER = 268_435_455
 
 
