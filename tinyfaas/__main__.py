@@ -12,6 +12,10 @@ def main() -> int:
     """Run what the command line says; returns an exit status, see `tinyfaas.exits`."""
     try:
         # Here, so that Ctrl-C is quiet from the first moment: on a Pi Zero imports take a noticeable time.
+        if sys.argv[1:] == ["serve"]:  # as the unit says it: nothing of the command line stays in the server's memory
+            from tinyfaas.daemon import serve
+
+            return serve(None)
         from tinyfaas.cli.commands import run
 
         try:
