@@ -198,7 +198,7 @@ def test_status_tells_how_server_and_device_are_in_plain_numbers(client: Client,
     status = message.body
     assert message.topic == "faas/response/admin/status"
     assert set(status) == COMMON_KEYS | {
-        "version", "uptime_s", "cpu", "memory", "device", "queue", "triggers", "workers", "limits", "mqtt", "functions",
+        "version", "uptime_s", "cpu", "memory", "device", "queue", "workers", "limits", "mqtt", "functions",
     }  # fmt: skip
     assert (status["status"], status["request_id"], status["node"]) == ("running", "mine", server.node)
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", status["version"])
