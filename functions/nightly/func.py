@@ -24,7 +24,7 @@ Summary = dict[str, Any]
 
 
 def main(event: list[dict[str, Any]] | dict[str, Any] | None = None, *, context: Any) -> Any:
-    """Called with a batch of temperatures, and by the schedule; without either: the newest day as far as it has come."""
+    """Called with a batch of temperatures, and by the schedule; without either: the newest day so far."""
     with closing(opened(context.state / "readings.db")) as db:
         if isinstance(event, list):
             return collect(db, [each["payload"] for each in event])

@@ -25,6 +25,7 @@ from tests.harness.waiting import PATIENCE_S, eventually
 
 PROTOCOL = CHECKOUT / "docs/protocol.md"
 FUNCTIONS = CHECKOUT / "docs/functions.md"
+FIRST_FUNCTION = CHECKOUT / "docs/first-function.md"
 README = CHECKOUT / "README.md"
 SETTING = "Reading the examples"  # the section whose function all the others use
 NODE = "pi-01"
@@ -175,6 +176,28 @@ def test_the_first_function_of_the_readme_answers(own_broker: Broker, reader: Cl
         ["bash", "-ec", commands.text], env=environ, cwd=tmp_path, check=True, timeout=PATIENCE_S, capture_output=True
     )
     assert done.stdout.splitlines()[-1] == b'"Hello, Pi!"'
+
+
+def test_the_way_from_a_sensor_to_an_alert_is_as_it_is_told(own_broker: Broker, reader: Client, tmp_path: Path) -> None:
+    environ = at_home(tmp_path, own_broker.port)
+    typed = []
+    with Client(own_broker.port, topics=("alerts/#",)) as people:
+        for kind, name, text in _BLOCK.findall(FIRST_FUNCTION.read_text(encoding="utf-8")):
+            if kind != "sh":
+                (tmp_path / name).write_text(text, encoding="utf-8")
+            elif not name:
+                typed += text.splitlines()
+                done = subprocess.run(
+                    ["bash", "-ec", text], env=environ, cwd=tmp_path, timeout=PATIENCE_S * 2, capture_output=True,
+                    text=True, check=False,
+                )  # fmt: skip
+                assert done.returncode == 0, f"{text}{done.stdout}{done.stderr}"
+            if "mosquitto_pub" in text:
+                wait_records(reader, "frost", 5)
+        alerts = [json.loads(message.payload) for message in people.seen]
+    assert alerts == ["all well in the shed", "frost in the shed", "all well in the shed"]
+    assert len([line for line in typed if line.startswith("tinyfaas ")]) == 7
+    assert "bad_request" in done.stdout
 
 
 def test_the_functions_that_are_shown_do_what_is_said(reader: Client) -> None:
