@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from tinyfaas.exits import Exit
 
@@ -15,7 +16,8 @@ def main() -> int:
         if sys.argv[1:] == ["serve"]:  # as the unit says it: nothing of the command line stays in the server's memory
             from tinyfaas.daemon import serve
 
-            return serve(None)
+            named = os.environ.get("TINYFAAS_CONFIG")
+            return serve(Path(named) if named else None)
         from tinyfaas.cli.commands import run
 
         try:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt.client import Client
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -168,7 +167,7 @@ class Connection:
         with self._sending:
             if not self._up:
                 return False
-            self._publish(Publication(topic, payload, qos, retain, json=True), "", once=False)
+            self._publish(Publication(topic, payload, qos, retain, json=True))
             self._flush()
         return True
 
@@ -176,7 +175,7 @@ class Connection:
         """Publish what came of a request of our own, if the broker is there: it is not kept until then."""
         with self._sending:
             if self._up:
-                self._publish_answer(request, answer, once=False)
+                self._publish_answer(request, answer)
                 self._flush()
 
     def publish_in_turn(self, publication: Publication, chain: str) -> str:
@@ -190,7 +189,7 @@ class Connection:
                 if not self._up:
                     return "the broker is away"
                 if not publication.qos or self._has_window():
-                    self._publish(publication, chain, once=not publication.qos)
+                    self._publish(publication, chain)
                     self._flush()
                     return ""
             if time.monotonic() > give_up_s:
@@ -248,9 +247,7 @@ class Connection:
     def _send(self, request: Request) -> None:
         assert request.answer is not None
         acknowledged = request.mid and request.epoch == self._epoch
-        causes = request.causes if isinstance(request, Firing) else (request,)
-        comes_again = all(cause.mid and cause.epoch == self._epoch for cause in causes)
-        self._publish_answer(request, request.answer, once=comes_again or not request.qos)
+        self._publish_answer(request, request.answer)
         if acknowledged:
             for mid in self._acks.answered(request.mid):
                 self._client.acknowledge(mid)
@@ -266,28 +263,19 @@ class Connection:
             if not cause.firings:
                 self.reply(cause, _SILENCE)
 
-    def _publish_answer(self, request: Request, answer: Answer, *, once: bool) -> None:
-        """With `once`, what the connection loses is lost; its request comes again then, and is answered again."""
+    def _publish_answer(self, request: Request, answer: Answer) -> None:
         if answer.payload and answer.topic:
             chain = answer.chain if request.chain or request.correlation is None else ""
-            self._publish(Publication(answer.topic, answer.payload, request.qos, json=True), chain, request.correlation,
-                          once=once)  # fmt: skip
+            self._publish(Publication(answer.topic, answer.payload, request.qos, json=True), chain, request.correlation)
         for publication in answer.publications:
-            self._publish(publication, answer.chain, once=once)
+            self._publish(publication, answer.chain)
         if answer.error_payload:
-            self._publish(Publication(self._error_topic, answer.error_payload, request.qos, json=True), answer.chain,
-                          once=once)  # fmt: skip
+            self._publish(Publication(self._error_topic, answer.error_payload, request.qos, json=True), answer.chain)
 
-    def _publish(self, publication: Publication, chain: str, correlation: bytes | None = None, *, once: bool) -> None:
+    def _publish(self, publication: Publication, chain: str = "", correlation: bytes | None = None) -> None:
         self._published += bool(publication.qos)
-        if not once:
-            properties = self._properties(publication, chain, correlation)
-            self._client.publish(
-                publication.topic, publication.payload, publication.qos, publication.retain, properties
-            )
-            return
-        packed = packets.properties(correlation, chain, json=publication.json) if self._v5 else b""
-        self._client.publish_once(publication, packed)
+        properties = packets.properties(correlation, chain, json=publication.json) if self._v5 else b""
+        self._client.publish_packed(publication, properties)
 
     def _flush(self) -> None:
         """Write what is queued, as far as the socket takes it; who attends sees to the rest."""
@@ -304,19 +292,6 @@ class Connection:
             while self._has_window() and (request := self._outbox.next()) is not None:
                 self._send(request)
             self._flush()
-
-    def _properties(self, publication: Publication, chain: str, correlation: bytes | None) -> Properties | None:
-        """The same properties for paho."""
-        if not self._v5:
-            return None
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if publication.json:
-            properties.ContentType = "application/json"
-        if correlation is not None:
-            properties.CorrelationData = correlation
-        if chain:
-            properties.UserProperty = (PROPERTY, chain)
-        return properties
 
     # --- the connection's own thread, and those that attend -------------------------------------------------------
 
@@ -409,6 +384,7 @@ class Connection:
             self._up, self._up_since_s = True, time.monotonic()
             self.connects += 1
             self._said = self._reason = self._rival = ""
+            self._published += self._client.publish_again(session_present=session_present)
             if not session_present:
                 self._outbox.give_up_waiting()
             self._subscriptions.ask(self._client, v5=self._v5)  # what has come to be wanted since `_on_connect`
@@ -477,7 +453,7 @@ class Connection:
         answer = self._handlers.refuse(request)
         with self._sending:
             if self._up:
-                self._publish_answer(request, answer, once=True)
+                self._publish_answer(request, answer)
                 self._flush()
 
     def _request(self, message: Received) -> Request:
