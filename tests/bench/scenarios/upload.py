@@ -16,7 +16,7 @@ def run(stage: Stage) -> None:
     """First without requirements, then with some, the same again, and with nothing changed but the code."""
     say("uploads")
     times = 3 if stage.quick else 7
-    with stage.server() as server, stage.client() as client:
+    with stage.server({"uploads_wheel_house": stage.grounds.wheel_house}) as server, stage.client() as client:
         new = [_until_answer(client, f"new-{number}", number) for number in range(times)]
         code_only = [_until_answer(client, "new-0", number) for number in range(100, 100 + times * 2)]
         stage.findings.judge(
@@ -25,9 +25,7 @@ def run(stage: Stage) -> None:
         )  # fmt: skip
         rows = [("new function, no requirements", new), ("new code, nothing else", code_only)]
         if not stage.quick:
-            folder = stage.grounds.new_folder("wheels")
-            path = str(wheel(folder, "probe"))
-            stage.grounds.account.own(folder / path)
+            path = str(wheel(stage.grounds.new_wheels(), "probe"))
             needing = [_until_answer(client, f"needs-{number}", number, path) for number in range(3)]
             again = [_until_answer(client, "needs-0", number, path) for number in range(100, 103)]
             rows += [("new function, one requirement", needing), ("new code, the same requirement", again)]
