@@ -48,9 +48,20 @@ class Contract:
         """The channel of a topic; None for one that the contract does not know."""
         return next((each for each in self._channels if each.pattern.fullmatch(topic)), None)
 
-    def faults(self, topic: str, payload: bytes, *, qos: int | None = None, retain: bool = False,
-               headers: Mapping[str, str] | None = None) -> list[str]:  # fmt: skip
-        """What a message that the server has sent breaks, each with topic, key and schema. Requests break nothing."""
+    def faults(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int | None = None,
+        retain: bool = False,
+        content_type: str = "",
+        properties: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """What a message that the server has sent breaks, each with topic, key and schema. Requests break nothing.
+
+        `content_type` is empty and there are no user `properties` with MQTT 3.1.1.
+        """
         channel = self.channel(topic)
         if channel is None:
             return [f"{topic}: no channel of the contract has this topic"]
@@ -69,9 +80,14 @@ class Contract:
             return [*found, f"{topic}: is no JSON: {payload[:200]!r}"]
         name, wrong = self.closest(channel.messages, body)
         found += [f"{topic}: {each} (schema {name})" for each in wrong]
-        schema = self._dereferenced(self._document["components"]["messages"][name]["headers"])
-        problems = jsonschema.Draft7Validator(schema).iter_errors(dict(headers)) if headers else ()
-        return found + [f"{topic}: user properties: {each.message} (schema {name})" for each in problems]
+        message = self._document["components"]["messages"][name]
+        if content_type not in ("", message["contentType"]):
+            found.append(f"{topic}: has the content type {content_type!r}, and {name} has {message['contentType']!r}")
+        if properties:
+            headers = jsonschema.Draft7Validator(self._dereferenced(message["headers"]))
+            wrong = list(_errors(headers, dict(properties)))
+            found += [f"{topic}: user property {each} (schema {name})" for each in wrong]
+        return found
 
     def closest(self, messages: tuple[str, ...], body: object) -> tuple[str, list[str]]:
         """Of these messages the one that a body is, or is nearest to, and what it breaks of that one."""
