@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from tinyfaas.exits import Exit
 
@@ -12,6 +13,11 @@ def main() -> int:
     """Run what the command line says; returns an exit status, see `tinyfaas.exits`."""
     try:
         # Here, so that Ctrl-C is quiet from the first moment: on a Pi Zero imports take a noticeable time.
+        if sys.argv[1:] == ["serve"]:  # as the unit says it: nothing of the command line stays in the server's memory
+            from tinyfaas.daemon import serve
+
+            named = os.environ.get("TINYFAAS_CONFIG")
+            return serve(Path(named) if named else None)
         from tinyfaas.cli.commands import run
 
         try:

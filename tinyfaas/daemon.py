@@ -113,7 +113,7 @@ class Daemon:
         self._forks = ForkServer()
         credentials = Credentials(config.sandbox.secrets_dir, os.environ)
         self._cells = Cells(config.node.name, self._sandbox, self._forks, self._delegation, credentials)
-        triggers = Triggers(topics.requests, config.node.group)
+        triggers = Triggers(topics.requests, config.node.group, identifiers=config.mqtt.protocol == "5")
         self._gateway = Gateway(config, topics, self._ledger, presence, self._registry, triggers)
         loops = Loops(config.node.name, remembers=config.mqtt.protocol != "5")
         publisher = Publisher(topics, loops, self._gateway.publish)
@@ -140,7 +140,7 @@ class Daemon:
             config, topics, self._registry, self._pool, self._ledger, self._recorder, self._dead_letters,
             self._retained, triggers, loops,
             self._gateway.reply_invocation, self._gateway.publish_letter, self._gateway.discard,
-            self._gateway.send_answers, self._gateway.rest(),
+            self._gateway.send_answers, self._gateway.inlet(),
         )  # fmt: skip
         self._last_runs = LastRuns(config.data_dir / "schedules.json")
         self._schedules = Schedules(self._registry.specs, self._dispatcher.run_scheduled, self._last_runs)

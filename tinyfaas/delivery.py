@@ -185,7 +185,8 @@ class Ledger:
             if len(whole) == 1 and not part:
                 write(b',"delivery":' + keys[0])
             elif whole or part:
-                write(b',"deliveries":[%s],"partly":[%s]' % (keys[0], keys[1]))
+                lead = b',"lead":"%s"' % self.key(_cause(firing)).encode() if len(firing.causes) > 1 else b""
+                write(lead + b',"deliveries":[%s],"partly":[%s]' % (keys[0], keys[1]))
             else:
                 write(b"")
             for cause in whole:
@@ -197,7 +198,10 @@ class Ledger:
                 self._partly[cause.mid] = (cause.digest, functions | {firing.function})
 
     def recorded_firing(self, firing: Firing) -> bytes | None:
-        """What came of a firing that was recorded before, as its answer; None if that was too large to be kept."""
+        """What came of a firing that was recorded before, as its answer; None if that was too large to be kept.
+
+        Of a batch only the message that led it is given that, so that it is not published once for each.
+        """
         assert self._history is not None
         try:
             return self._answer_file(firing).read_bytes()
@@ -247,5 +251,7 @@ class Ledger:
 
 
 def _cause(request: Request) -> Request:
-    """The message that a request came in."""
-    return request.causes[0] if isinstance(request, Firing) and request.causes else request
+    """The message that a request came in, or that leads its batch: the first that may be delivered again."""
+    if not isinstance(request, Firing) or not request.causes:
+        return request
+    return next((cause for cause in request.causes if cause.mid), request.causes[0])

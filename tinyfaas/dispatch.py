@@ -6,7 +6,6 @@ the way of an invocation.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -14,26 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from tinyfaas import log
+from tinyfaas.conclusion import SILENCE, Conclusion
 from tinyfaas.config import Config
 from tinyfaas.deadletters import DeadLetters
-from tinyfaas.delivery import Ledger, digest_of
-from tinyfaas.effects import Effects
-from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
-from tinyfaas.fairqueue import FairQueue, Rest
+from tinyfaas.delivery import Ledger
+from tinyfaas.errors import Failure, Internal, Unavailable
+from tinyfaas.fairqueue import FairQueue
 from tinyfaas.feed import Feed
+from tinyfaas.inlet import Inlet
+from tinyfaas.intake import Intake
 from tinyfaas.loops import Loops
 from tinyfaas.model import Answer, Firing, FunctionSpec, Invocation, Request, Result
 from tinyfaas.pool import Pool
 from tinyfaas.protocol import (
     Topics,
-    check_arguments,
-    check_function,
-    check_time,
-    encode,
-    glimpse_request_id,
-    parse_envelope,
-    parse_object,
-    take_back_response_topic,
 )
 from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
@@ -52,7 +45,7 @@ _STUCK_SLACK_S = 10.0
 _QUIET_S = 0.25
 _LOOK_S = 0.02
 _TOGETHER = 8  # answers at most that wait for each other
-_SILENCE = Answer("", b"")
+_SHORTLY_MS = 1  # how long a busy thread waits for a worker before it lets others read
 
 
 @dataclass(slots=True)
@@ -69,9 +62,11 @@ class _Run:
     outcome: Result | Failure | None = None
     answer: Answer | None = None
 
-    def is_over(self) -> bool:
-        """Whether its outcome is there, so that nobody need wait for it."""
-        return self.outcome is not None or self.answer is not None or bool(self.begun and self.begun.answered())
+    def is_over(self, within_ms: int = 0) -> bool:
+        """Whether its outcome is there, or comes within this time, so that nobody need wait for it any longer."""
+        if self.outcome is not None or self.answer is not None:
+            return True
+        return self.begun is not None and self.begun.answered(within_ms)
 
 
 class Dispatcher:
@@ -98,31 +93,28 @@ class Dispatcher:
         publish: Publish,
         discard: Callable[[Request], None],
         send_answers: Callable[[], object],
-        rest: Rest | None = None,
+        inlet: Inlet,
     ) -> None:
         self._config = config
         self._topics = topics
         self._registry = registry
         self._pool = pool
         self._ledger = ledger
-        self._recorder = recorder
         self._dead_letters = dead_letters
-        self._retained = retained
         self._loops = loops
-        self._effects = Effects(loops, topics.error)
         self._reply = reply
-        self._publish = publish
         self._send_answers = send_answers
-        self._node = config.node.name
-        self._id_prefix = secrets.token_hex(4)
-        self._id_number = 0
-        self._numbering = threading.Lock()
+        self._inlet = inlet
+        self._intake = Intake(config, registry, ledger, recorder, retained, loops)
         self._most_of_one = max(1, config.threads - 1)
-        self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads, rest)
+        self._queue: FairQueue[Request] = FairQueue(self._cap, config.threads, inlet)
         self.feed = Feed(
             triggers, ledger, loops, retained, recorder, lambda firing: self._queue.put(firing.function, firing),
             self._queue.wake, discard, shown_again=config.mqtt.protocol != "5",
         )  # fmt: skip
+        self._conclusion = Conclusion(
+            topics, registry, ledger, recorder, dead_letters, retained, loops, self.feed, publish
+        )
         self._stopping = threading.Event()
         names = [f"dispatch-{number}" for number in range(config.threads)]
         self._pulses = {name: Pulse(name) for name in names}
@@ -139,13 +131,14 @@ class Dispatcher:
     def reload(self, config: Config) -> None:
         """Go by another configuration from the next request on."""
         self._config = config
+        self._intake.reload(config)
 
     def accept(self, request: Request) -> None:
         """Queue a request for its function, or what a message triggers; never waits. Unknown ones share a queue.
 
         The thread that does so takes it, or calls `arrived`.
         """
-        if not request.topic.startswith(self._topics.invoke_prefix):
+        if not self._is_call(request):
             self.feed.take(request)
             return
         request.function = request.topic[len(self._topics.invoke_prefix) :]
@@ -157,19 +150,25 @@ class Dispatcher:
         """Wake a thread for what was accepted."""
         self._queue.wake()
 
+    def _is_call(self, request: Request) -> bool:
+        """Whether a message asks for a call, though perhaps of no function at all."""
+        prefix, topic = self._topics.invoke_prefix, request.topic
+        return topic.startswith(prefix) or topic == prefix[:-1]
+
     def refuse(self, request: Request, failure: Failure) -> Answer:
         """The answer to a request that may not be held; a message that is none has no answer."""
-        if not request.topic.startswith(self._topics.invoke_prefix):
-            return _SILENCE
+        if not self._is_call(request):
+            return SILENCE
         request.function = request.topic[len(self._topics.invoke_prefix) :]
-        take_back_response_topic(request, self._config.mqtt.response_prefixes)
-        invocation = self._begin(request)
-        invocation.request_id = glimpse_request_id(request.payload)
-        return self._effects.added(self._recorder.refusal(invocation, failure), request, None, None)
+        return self._conclusion.refusal(self._intake.refused(request), failure)
+
+    def answer_again(self, request: Request) -> Answer | None:
+        """The answer that a request got before; None if it was too large to be kept."""
+        return self._conclusion.answer_again(request)
 
     def forget(self, function: str) -> None:
         """Forget what is remembered of a deleted function."""
-        self._effects.forget(function)
+        self._conclusion.forget(function)
         self.feed.forget(function)
 
     def redrive(self, function: str) -> int:
@@ -266,23 +265,30 @@ class Dispatcher:
                 unsent += 1
             elif run is None:
                 return
-            if unsent and (unsent >= _TOGETHER or run is None or not run.is_over()):
+            over = run is not None and run.is_over()
+            if before is not None and (unsent >= _TOGETHER or not over):
+                self._inlet.read_on()  # also where nothing waits: what confirms our answers need wake no other thread
+                self._queue.wake()
+                over = run is not None and run.is_over()
+            if unsent and (unsent >= _TOGETHER or not over):
                 self._send_answers()
                 unsent = 0
             if run is not None:
+                if not over and (before is None or not run.is_over(_SHORTLY_MS)):
+                    self._inlet.look_on()
                 self._finish(run, pulse)
             before = run
 
     def _start(self, key: str, request: Request) -> _Run:
         """Begin a request's run: what is wrong with it is known now, and a warm worker has its call."""
-        run = _Run(key, self._begin(request))
+        run = _Run(key, self._intake.begin(request))
         try:
-            if (answer := self._answered_before(request)) is not None:
+            if (answer := self._conclusion.answered_before(request)) is not None:
                 run.answer = answer
                 return run
-            payload = run.payload = self._prepare(run.invocation)
+            payload = run.payload = self._checked(run.invocation)
             if payload is None:
-                run.answer = _SILENCE
+                run.answer = SILENCE
                 return run
             spec = run.invocation.spec
             assert spec is not None
@@ -324,11 +330,14 @@ class Dispatcher:
         interrupted = isinstance(outcome, Failure) and outcome.code in _CUT_SHORT
         if interrupted and self._stopping.is_set() and _comes_again(request):
             return None
-        answer = self._recorder.answer(invocation, outcome)
-        self._conclude(invocation, outcome, answer)
-        return self._effects.added(
-            answer, request, invocation.spec, outcome.json if isinstance(outcome, Result) else None
-        )
+        return self._conclusion.answer(invocation, outcome)
+
+    def _checked(self, invocation: Invocation) -> bytes | None:
+        """What the worker gets of a request that nothing is wrong with; None to ignore it."""
+        if isinstance(invocation.request, Firing):
+            invocation.spec = self._registry.get_spec(invocation.request.function)
+            return self.feed.prepare(invocation, invocation.spec)
+        return self._intake.check(invocation, stopping=self._stopping.is_set())
 
     def _own_fault(self, invocation: Invocation) -> Internal:
         logger.exception("invocation_internal_error", function=invocation.request.function, invocation_id=invocation.id)
@@ -358,112 +367,14 @@ class Dispatcher:
             invocation.attempts += 1
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    def _prepare(self, invocation: Invocation) -> bytes | None:
-        """Check everything about a request before it runs; returns the worker's payload, or None to ignore it."""
-        request = invocation.request
-        if isinstance(request, Firing):
-            invocation.spec = self._registry.get_spec(request.function)
-            return self.feed.prepare(invocation, invocation.spec)
-        if request.chain and self._loops.exhausted(request.chain, request.function):
-            return None
-        forbidden = take_back_response_topic(request, self._config.mqtt.response_prefixes)
-        spec = invocation.spec = self._registry.get_spec(request.function)
-        largest = (spec.limits if spec else self._config.limits).max_payload_bytes
-        if len(request.payload) > largest:
-            invocation.request_id = glimpse_request_id(request.payload)
-            raise BadRequest(f"the payload has {len(request.payload)} bytes, {largest} are allowed")
-        body = parse_object(request.payload)
-        envelope = parse_envelope(body)
-        invocation.request_id = envelope.request_id
-        if envelope.node and envelope.node != self._node:
-            if self._config.node.group:  # nobody else has it: silence would lose it
-                raise BadRequest('"node" can\'t choose a node here: the broker shares invocations out in a group')
-            return None
-        if forbidden is not None:
-            raise forbidden
-        if request.retain and self._was_run(request):
-            return None
-        check_function(request.function)
-        self._loops.check(request.chain, request.function)
-        if spec is None:
-            self._registry.record(request.function)
-        check_arguments(body)
-        check_time(request, envelope.deadline_ms, invocation.started_s)
-        if self._stopping.is_set():
-            raise Unavailable("the server is stopping")
-        try:
-            invocation.arguments = self._recorder.arguments(body)
-        except (ValueError, RecursionError):  # 1e999 is JSON, but no number that a function could get
-            raise BadRequest("the arguments hold a number too large, or are nested too deeply") from None
-        return request.payload
-
-    def _was_run(self, request: Request) -> bool:
-        """Whether a retained message is shown again.
-
-        A broker that speaks 3.1.1 shows at each subscription also what it has delivered before as any other message.
-        """
-        digest = digest_of(request.topic, request.payload, None)
-        if self._retained.was_run(request.topic, digest):
-            return True
-        return self._config.mqtt.protocol != "5" and self._ledger.has_twin(request, digest)
-
-    def _conclude(self, invocation: Invocation, outcome: Result | Failure, answer: Answer) -> None:
-        """What else an outcome asks for: a dead letter, one less, a retained message that has been run."""
-        request, spec = invocation.request, invocation.spec
-        if isinstance(request, Firing):
-            self.feed.concluded(request)
-        if request.retain:
-            self._retained.note(request.topic, digest_of(request.topic, request.payload, None))
-        given_up = isinstance(outcome, Failure) and spec is not None and outcome.code in spec.retry.on
-        if given_up and spec is not None and (spec.retry.attempts > 1 or request.letter):
-            body = request.body if isinstance(request, Firing) else b""
-            self._dead_letters.keep(request.function, invocation.id, request.payload, body)
-            letter = (
-                (answer.payload or answer.error_payload)[:-1]
-                + b',"payload":'
-                + encode(parse_object(request.payload))
-                + b"}"
-            )
-            self._publish(self._topics.deadletter(request.function), letter)
-        if request.letter is not None:
-            request.letter.unlink(missing_ok=True)
-
-    def _answered_before(self, request: Request) -> Answer | None:
-        """The answer of a request that had it already when it was delivered; None of any other."""
-        if isinstance(request, Firing):
-            return (self.answer_again(request) or _SILENCE) if request.recorded else None
-        return self.answer_again(request) if self._ledger.was_answered(request) else None
-
-    def answer_again(self, request: Request) -> Answer | None:
-        """The answer that a request got before, addressed anew; None if it was too large to be kept."""
-        recorded = (
-            self._ledger.recorded_firing(request)
-            if isinstance(request, Firing)
-            else self._ledger.recorded_answer(request)
-        )
-        if recorded is None:
-            return None
-        logger.info("answered_again", function=request.function)
-        failed = b'"status":"error"' in recorded
-        answer = self._recorder.addressed(request, recorded, failed=failed)
-        result = None if failed else encode(parse_object(recorded).get("result"))
-        return self._effects.added(answer, request, self._registry.get_spec(request.function), result)
-
     def _give_up(self, request: Request) -> None:
         """At a stop: QoS 1 stays with the broker, a dead letter where it was, a schedule is asked; QoS 0 is told."""
         if _comes_again(request) or request.letter or request.schedule or isinstance(request, Firing):
             self._reply(request, None)
             return
-        invocation = self._begin(request)
-        invocation.request_id = glimpse_request_id(request.payload)
-        self._reply(request, self._recorder.answer(invocation, Unavailable("the server is stopping")))
+        stopping = Unavailable("the server is stopping")
+        self._reply(request, self._conclusion.unrun(self._intake.refused(request), stopping))
         self._send_answers()
-
-    def _begin(self, request: Request) -> Invocation:
-        with self._numbering:
-            self._id_number += 1
-            number = self._id_number
-        return Invocation(f"{self._id_prefix}{number:08x}", request, time.monotonic(), time.time())
 
 
 def _comes_again(request: Request) -> bool:

@@ -18,12 +18,15 @@ class Effects:
         self._changing = threading.Lock()
         self._last: dict[str, tuple[str, bytes]] = {}
 
-    def added(self, answer: Answer, request: Request, spec: FunctionSpec | None, result: bytes | None) -> Answer:
+    def added(
+        self, answer: Answer, request: Request, spec: FunctionSpec | None, result: bytes | None, *, again: bool = False
+    ) -> Answer:
         """An answer with what else is to be published; `result` is JSON, None where there is none.
 
+        If it is made `again`, because the first may not have been published, the result counts as changed.
         What answers a request from outside, and nobody else hears of, needs no chain, and is left as it is.
         """
-        publications = self._publications(spec, result) if spec is not None else ()
+        publications = self._publications(spec, result, again=again) if spec is not None else ()
         if not (publications or request.chain or (isinstance(request, Firing) and answer.error_payload)):
             return answer
         chain = self._loops.after(request.chain, request.function)
@@ -40,11 +43,11 @@ class Effects:
         with self._changing:
             self._last.pop(function, None)
 
-    def _publications(self, spec: FunctionSpec, result: bytes | None) -> tuple[Publication, ...]:
+    def _publications(self, spec: FunctionSpec, result: bytes | None, *, again: bool) -> tuple[Publication, ...]:
         output = spec.wiring.output
         if output is None or result is None or result == b"null":
             return ()
-        if output.on == "change" and not self._changed(spec.name, output.topic, result):
+        if output.on == "change" and not self._changed(spec.name, output.topic, result) and not again:
             return ()
         return (Publication(output.topic, result, output.qos, output.retain, json=True),)
 

@@ -74,7 +74,7 @@ class Feed:
         self.messages += 1
         targets = self._triggers.targets(request.topic, request.identifiers)
         if request.retain:
-            targets = tuple(target for target in targets if target.trigger.retained)
+            targets = self._triggers.shown(targets)
         if not request.chain:
             request.chain = self._loops.recalled(request.topic, request.payload)
         again = [self._ledger.was_recorded(request, target.function) for target in targets]
@@ -198,23 +198,20 @@ class Feed:
             return None
         trigger = firing.trigger
         assert trigger is not None
-        wrong = {cause: self._wrong_with(cause, trigger, spec, invocation.started_s) for cause in firing.causes}
-        sound = [cause for cause, failure in wrong.items() if failure is None]
-        if len(firing.causes) > 1 and len(sound) < len(firing.causes):
-            target = Target(spec.name, trigger, spec.limits.max_payload_bytes)
-            for cause in firing.causes:
-                if wrong[cause] is not None and (sound or cause is not firing.causes[0]):
-                    self._fire(target, [cause])
-            self._arrived()
-            firing.causes = tuple(sound) or firing.causes[:1]
+        sound: dict[Request, bytes] = {}
+        wrong: dict[Request, Failure] = {}
+        for cause in firing.causes:
+            try:
+                sound[cause] = self._checked(cause, trigger, spec, invocation.started_s)
+            except Failure as failure:
+                wrong[cause] = failure
+        self._part_with(firing, set(wrong) if sound else set(list(wrong)[1:]), spec)
         if not sound:
             (cause,) = firing.causes
             firing.topic = cause.topic
             invocation.arguments = self._recorder.event(cause.topic, b"")
-            failure = wrong[cause]
-            assert failure is not None
-            raise failure
-        if len(sound) == 1 and sound[0].retain and self._was_run(firing.function, sound[0]):
+            raise wrong[cause]
+        if len(sound) == 1 and self._was_run(firing.function, trigger, next(iter(sound))):
             return None
         firing.payload = eventbody.call(trigger, sound)
         firing.body = eventbody.body(trigger, firing.payload, sound)
@@ -227,20 +224,33 @@ class Feed:
             if cause.retain:
                 self._retained.note(_memory(firing.function, cause), digest_of(cause.topic, cause.payload, None))
 
-    def _wrong_with(self, cause: Request, trigger: Trigger, spec: FunctionSpec, now_s: float) -> Failure | None:
-        try:
-            self._loops.check(cause.chain, spec.name)
-            check_time(cause, None, now_s)
-            eventbody.check(trigger, cause, spec.limits.max_payload_bytes)
-        except Failure as failure:
-            return failure
-        return None
+    def _part_with(self, firing: Firing, apart: set[Request], spec: FunctionSpec) -> None:
+        """Have these messages of a batch recorded by themselves."""
+        if not apart:
+            return
+        assert firing.trigger is not None
+        target = Target(spec.name, firing.trigger, spec.limits.max_payload_bytes)
+        for cause in firing.causes:
+            if cause in apart:
+                self._fire(target, [cause])
+        self._arrived()
+        firing.causes = tuple(cause for cause in firing.causes if cause not in apart)
 
-    def _was_run(self, function: str, cause: Request) -> bool:
+    def _checked(self, cause: Request, trigger: Trigger, spec: FunctionSpec, now_s: float) -> bytes:
+        """A message's payload as JSON; raises a `Failure` if it is not to be run."""
+        self._loops.check(cause.chain, spec.name)
+        check_time(cause, None, now_s)
+        return eventbody.payload_text(trigger, cause, spec.limits.max_payload_bytes)
+
+    def _was_run(self, function: str, trigger: Trigger, cause: Request) -> bool:
+        if not cause.retain:
+            return False
         digest = digest_of(cause.topic, cause.payload, None)
         if self._retained.was_run(_memory(function, cause), digest):
             return True
-        return self._shown_again and self._ledger.has_twin(cause, digest)
+        if not self._shown_again or self._triggers.is_newcomer(function, trigger):
+            return False
+        return self._ledger.has_twin(cause, digest)
 
 
 def _has_window(target: Target) -> bool:

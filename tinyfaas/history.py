@@ -3,7 +3,7 @@
 A record is the answer as it went out, followed by `trigger` where no request was the cause, `args`, `kwargs` where
 there were any, `cut` where something was too long, and `delivery`, by which a request that the broker delivers again is
 recognised. Where several messages were the cause, or the message has more to cause, there are `deliveries`, those that
-have caused all they had to, and `partly`, the others.
+have caused all they had to, and `partly`, the others; `lead` is the first of several.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DELIVERIES = re.compile(rb'"deliveries":\[([^\]]*)\],"partly":\[([^\]]*)\]\}$')
 _KEY = re.compile(rb'"([0-9a-f]*)\.([0-9]+)\.([0-9a-f]+)"')
 _BLOCK = 262_144
 _SAY_AGAIN_S = 60.0
-_KEYS_OF_DELIVERY = ("delivery", "deliveries", "partly")
+_KEYS_OF_DELIVERY = ("delivery", "lead", "deliveries", "partly")
 _OWN_KEYS = ("trigger", "args", "kwargs", *_KEYS_OF_DELIVERY)
 
 
@@ -150,7 +150,7 @@ class History:
         return None
 
     def firing_of(self, function: str, delivery: str) -> dict[str, Any] | None:
-        """What came of a function's call for the message with this key; None if unknown or cut."""
+        """What came of a function's call for the message with this key; None if unknown, cut, or led by another."""
         needle = b'"%s"' % delivery.encode()
         for line in self._lines_from_the_end():
             if (
@@ -159,7 +159,7 @@ class History:
                 and (_DELIVERY.search(line) or _DELIVERIES.search(line))
             ):
                 record = _parsed(line)
-                if record is None or "cut" in record:
+                if record is None or "cut" in record or record.get("lead", delivery) != delivery:
                     return None
                 return {key: value for key, value in record.items() if key not in _OWN_KEYS}
         return None

@@ -83,7 +83,7 @@ class Cron:
         """Raises `ValueError` for an expression or a zone that there is not, and for times that never come."""
         self._zone = _zone(timezone)
         self._expression = _MEANT.get(expression, expression)
-        # Few functions need it, and it takes two megabytes with what it loads.
+        # Few functions need it: half a megabyte, which the others do without.
         self._library: Any = importlib.import_module("cronsim")
         try:
             never = self.next(time.mktime((2024, 1, 1, 0, 0, 0, 0, 0, 0))) is None

@@ -106,11 +106,11 @@ class Worker:
         except Failure as failure:
             self._unsent = failure
 
-    def answered(self) -> bool:
-        """Whether `result` would not wait: the whole answer is there. Never said of a function that has a context."""
+    def answered(self, within_ms: int = 0) -> bool:
+        """Whether the whole answer is there, or comes within this time. Never said of a function that has a context."""
         if self._unsent is not None:
             return True
-        if self._asides is not None:
+        if self._asides is not None or (within_ms and not self._poll.poll(within_ms)):
             return False
         with contextlib.suppress(OSError):  # nothing is there yet, or nothing ever will be: `result` tells which
             self._said += self._channel.recv(_AT_ONCE_BYTES)

@@ -88,7 +88,9 @@ _RECORDED: Schema = {
 }
 _RECORD: Schema = {
     "oneOf": [
-        closed(_SUCCESS, optional={**_ATTEMPTS, **_RECORDED}, anyOf=[{"required": ["args"]}, {"required": ["trigger"]}]),
+        closed(
+            _SUCCESS, optional={**_ATTEMPTS, **_RECORDED}, anyOf=[{"required": ["args"]}, {"required": ["trigger"]}]
+        ),
         _failed({}, _RECORDED),
     ]
 }
@@ -138,8 +140,8 @@ _STATUS = closed(
         "queue": closed({
             "waiting": COUNT, "running": COUNT, "held": COUNT, "held_bytes": COUNT, "max_requests": COUNT,
             "max_bytes": COUNT, "overloaded": COUNT, "unrecorded": COUNT,
+            "triggers": closed({"messages": COUNT, "waiting": COUNT, "dropped": COUNT, "loops_broken": COUNT}),
         }),
-        "triggers": closed({"messages": COUNT, "waiting": COUNT, "dropped": COUNT, "loops_broken": COUNT}),
         "workers": closed({"threads": COUNT, "busy": COUNT, "idle": COUNT, "started": COUNT, "killed": COUNT}),
         "limits": closed(
             {

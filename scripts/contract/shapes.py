@@ -145,7 +145,7 @@ SHARED: dict[str, Schema] = {
         "type": "object",
         "properties": {
             PROPERTY: {
-                "description": "The functions that led to this message, each as `<node>/<function>`, with commas between. "
+                "description": "The functions that led to this message, each as `<node>/<function>`, commas between. "
                 "Who passes messages on passes it on too, so that loops are seen.",
                 "type": "string",
                 "pattern": "^[^,/]+/[^,/]+(,[^,/]+/[^,/]+)*$",

@@ -54,7 +54,7 @@ class Machine:
             self._disk,
         ]
         subprocess.run(create, check=True)
-        shutil.copy(self._image / "key", self.folder / "key")
+        shutil.copy(self._image / "key", self.key)
         self._switch_on()
         return self
 
@@ -67,10 +67,9 @@ class Machine:
         self._switch_on()
 
     def _switch_on(self) -> None:
-        port = free_port()
+        self.port = free_port()
         self._ssh = [
-            "ssh", "-i", str(self.folder / "key"), "-p", str(port), "-o", "BatchMode=yes", "-o", "ConnectTimeout=20",
-            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+            "ssh", "-i", str(self.key), "-p", str(self.port), *self.ssh_options.split(),
             "-o", "ControlMaster=auto", "-o", f"ControlPath={self.folder}/ssh", "-o", "ControlPersist=yes",
             "root@127.0.0.1",
         ]  # fmt: skip
@@ -80,9 +79,20 @@ class Machine:
             "-smp", "2", "-m", "1024", "-display", "none", "-serial", f"file:{self.console}",
             "-kernel", self._image / "kernel", "-initrd", self._image / "initrd", "-append", words,
             "-drive", f"file={self._disk},if=none,id=disk,format=qcow2", "-device", "virtio-blk-pci,drive=disk",
-            "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=net,romfile=",
+            "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22",
+            "-device", "virtio-net-pci,netdev=net,romfile=",
         ], stdin=subprocess.DEVNULL)  # fmt: skip
         eventually(self._lets_us_in, f"a log-in; see {self.console}", timeout_s=_BOOT_S)
+
+    ssh_options = (
+        "-o BatchMode=yes -o ConnectTimeout=60 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
+        "-o LogLevel=ERROR"
+    )
+
+    @property
+    def key(self) -> Path:
+        """What opens it to root and to the account `pi`, at `port` of loopback."""
+        return self.folder / "key"
 
     @property
     def console(self) -> Path:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.harness import rabbit
 from tests.harness.bench import Bench
+from tests.harness.client import new_label
+from tests.harness.events import results
 from tests.harness.lapse import lapse
 from tests.harness.load import COUNTING, Load, runs_of
 from tests.harness.tally import tally, wait_answered
@@ -56,3 +58,21 @@ def test_with_rabbitmq_no_request_is_lost_over_kills_of_server_and_broker(
     counts = tally("RabbitMQ", load, runs_of(server, function))
     counts.say(kills_of_the_server=KILLS, stops_of_the_broker=1, kills_of_the_broker=1)
     assert counts.lost == set()
+
+
+@pytest.mark.timeout(240)
+def test_with_rabbitmq_each_message_calls_each_function_once(bench: Bench, broker: rabbit.Rabbit) -> None:
+    server = bench.server(broker, SETTINGS).start()
+    client = bench.client(broker, v5=False)
+    house, several, all_of_it = (new_label(kind) for kind in ("house", "several", "all"))
+    for function, filters in ((several, [f"{house}/+/t", f"{house}/kitchen/#"]), (all_of_it, [f"{house}/#"])):
+        config = {"trigger": [{"topic": each, "qos": at} for at, each in enumerate(filters)]}
+        client.deploy(function, "def main(event): return event['payload']", config=config)
+    for value in range(6):
+        client.publish(f"{house}/kitchen/t", str(value), qos=value % 2)
+    for function in (several, all_of_it):
+        assert sorted(results(client, function, 6)) == list(range(6))
+    server.restart()
+    client.publish(f"{house}/kitchen/t", "6")
+    for function in (several, all_of_it):
+        assert sorted(results(client, function, 7)) == list(range(7))

@@ -7,26 +7,15 @@ from collections import Counter
 import pytest
 
 from tests.harness.bench import Bench
-from tests.harness.client import Client
-from tests.harness.group import GROUP, deploy, nodes, shares
+from tests.harness.group import GROUP, LEAST_SHARE, deploy, even_shares, nodes
 from tests.harness.lapse import lapse
 from tests.harness.load import COUNTING, Load, runs_of
 from tests.harness.proxy import Proxy
-from tests.harness.server import Server
 from tests.harness.tally import tally, wait_answered
 from tests.harness.waiting import eventually
 
 ANSWERS = ("faas/response/invoke/#",)
 AWAY_S = 10.0
-LEAST_SHARE = 0.2
-
-
-def even_shares(load: Load, client: Client, servers: list[Server]) -> dict[str, float]:
-    """Which part of the requests sent from now on each node answers, over as many as tell."""
-    start, seen = load.answered(), len(client.seen)
-    eventually(lambda: load.answered() > start + 300, "the load to flow")
-    counts = shares([message] for message in client.seen[seen:])
-    return {server.node: counts[server.node] / counts.total() for server in servers}
 
 
 @pytest.mark.timeout(300)
@@ -41,7 +30,7 @@ def test_a_killed_and_a_cut_off_node_answer_what_they_had_when_they_are_back(ben
         client = bench.client(broker, topics=ANSWERS, lasting=True)
         load = Load(client, function)
         load.start()
-        before = even_shares(load, client, servers)
+        before = even_shares(load, client, [server.node for server in servers])
 
         killed.kill()
         silenced = proxy.silence(until_healed=True)
@@ -52,7 +41,7 @@ def test_a_killed_and_a_cut_off_node_answer_what_they_had_when_they_are_back(ben
         for connection in ("", "-admin"):
             cut_off.log.wait(event="disconnected", client_id=f"tinyfaas-{cut_off.node}{connection}")
         eventually(lambda: load.sent - load.answered() < 100, "the answers to catch up", timeout_s=60.0)
-        after = even_shares(load, client, servers)
+        after = even_shares(load, client, [server.node for server in servers])
         load.stop()
         wait_answered(load)
         runs = sum((runs_of(server, function) for server in servers), start=Counter[int]())
@@ -72,13 +61,13 @@ def test_restarted_one_after_the_other_a_group_loses_nothing_and_nothing_waits(b
     client = bench.client(broker, topics=ANSWERS, lasting=True)
     load = Load(client, function)
     load.start()
-    even_shares(load, client, servers)
+    even_shares(load, client, [server.node for server in servers])
     for server in servers:
         assert server.stop() == 0
         sent = load.sent
         eventually(lambda sent=sent: len([n for n in load.answers() if n < sent]) == sent, "all answers so far")  # type: ignore[misc]
         server.start()
-    after = even_shares(load, client, servers)
+    after = even_shares(load, client, [server.node for server in servers])
     load.stop()
     wait_answered(load)
     counts = tally("group: restarted in turn", load)

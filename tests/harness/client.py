@@ -107,6 +107,9 @@ class Client:
         """Disconnect."""
         self._paho.disconnect()
         self._paho.loop_stop()
+        # Without what it calls back it is in no circle, and closes its sockets itself before anyone finds them open.
+        for event in ("connect", "subscribe", "disconnect", "message", "publish", "socket_open"):
+            setattr(self._paho, f"on_{event}", None)
 
     def wait_connected(self) -> None:
         """Wait until it is connected and hears everything."""

@@ -9,9 +9,12 @@ from typing import Any
 from tests.harness.bench import Bench
 from tests.harness.broker import Broker
 from tests.harness.client import Client, Message, new_label
+from tests.harness.load import Load
 from tests.harness.server import Server
+from tests.harness.waiting import eventually
 
 GROUP = {"node_group": "kitchen"}
+LEAST_SHARE = 0.2
 
 
 def nodes(bench: Bench, broker: Broker, count: int, settings: Mapping[str, Any] | None = None) -> list[Server]:
@@ -42,3 +45,11 @@ def call_many(client: Client, function: str, count: int) -> list[list[Message]]:
 def shares(answers: Iterable[Iterable[Message]]) -> Counter[str]:
     """How many calls each node answered first."""
     return Counter(next(iter(messages)).body["node"] for messages in answers)
+
+
+def even_shares(load: Load, client: Client, nodes: Iterable[str]) -> dict[str, float]:
+    """Which part of the requests sent from now on each node answers, over as many as tell."""
+    start, seen = load.answered(), len(client.seen)
+    eventually(lambda: load.answered() > start + 300, "the load to flow", timeout_s=60.0)
+    counts = shares([message] for message in client.seen[seen:] if message.topic.startswith("faas/response/invoke/"))
+    return {node: counts[node] / counts.total() for node in nodes}

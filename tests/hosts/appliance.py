@@ -63,13 +63,13 @@ class Appliance:
         """What the command line prints when root uses it."""
         return self.host.run("tinyfaas", *words, check=check).stdout
 
-    def deploy(self, function: str, code: str, settings: str = "") -> None:
-        """Upload a function; code may be indented."""
+    def deploy(self, function: str, code: str, settings: str = "", *, node: str = "") -> None:
+        """Upload a function, of several nodes at one broker to this `node`; code may be indented."""
         folder = f"/root/{function}"
         self.host.write(f"{folder}/func.py", dedent(code))
         if settings:
             self.host.write(f"{folder}/function.toml", settings)
-        self.cli("deploy", folder, "--wait")
+        self.cli("deploy", folder, "--wait", *(["--node", node] if node else []))
 
     def invoke(self, function: str, *arguments: object) -> Any:
         """The result of a function."""

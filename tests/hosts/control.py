@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,42 +51,52 @@ class Control:
 
     def play(self, playbook: str, *arguments: str, check: bool = True) -> Played:
         """Run a playbook on all hosts; with `check` one that fails is an error that shows what it printed."""
-        self._write_inventory()
-        command = [
-            self._programs / "ansible-playbook",
-            "--inventory",
-            self.folder / "inventory.json",
-            PLAYBOOKS / playbook,
-        ]
-        environ = {
-            "PATH": f"{self._programs}:/usr/bin:/bin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8",
-            "ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"),
+        group = {
+            "hosts": {
+                host.name: {"ansible_host": host.cable.address, **self.own[host.name]} for host in self.hosts
+            },
+            "vars": {"ansible_ssh_private_key_file": str(KEY), **self.variables},
         }  # fmt: skip
-        done = subprocess.run(
-            [*map(str, command), *arguments], env=environ, cwd=self.folder, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_LIMIT_S, check=False,
-        )  # fmt: skip
-        assert not check or done.returncode == 0, f"{playbook}: status {done.returncode}\n{done.stdout}"
-        return _played(done.returncode, done.stdout)
+        return play(self.folder, group, playbook, *arguments, check=check, programs=self._programs)
+
+    @contextlib.contextmanager
+    def given(self, host: Host, **variables: Any) -> Iterator[None]:
+        """Other variables for a host in the plays meanwhile."""
+        before = self.own[host.name]
+        self.own[host.name] = before | variables
+        try:
+            yield
+        finally:
+            self.own[host.name] = before
 
     def credential(self, host: Host, name: str) -> str:
         """A password that the play has made."""
         return (self.folder / "credentials" / host.name / name).read_text(encoding="utf-8").strip()
 
-    def _write_inventory(self) -> None:
-        group = {
-            "hosts": {
-                host.name: {"ansible_host": host.cable.address, **self.own[host.name]} for host in self.hosts
-            },
-            "vars": {
-                "ansible_user": "pi",
-                "ansible_python_interpreter": "/usr/bin/python3",
-                "ansible_ssh_private_key_file": str(KEY),
-                "ansible_ssh_common_args": _SSH,
-                **self.variables,
-            },
-        }  # fmt: skip
-        (self.folder / "inventory.json").write_text(json.dumps({"tinyfaas": group}), encoding="utf-8")
+
+def play(
+    folder: Path, group: dict[str, Any], playbook: str, *arguments: str, check: bool = True, programs: Path = ANSIBLE,
+    limit_s: float = _LIMIT_S,
+) -> Played:  # fmt: skip
+    """Run a playbook of the checkout on the group `tinyfaas`, with an inventory in `folder`; see `Control.play`."""
+    usual = {
+        "ansible_user": "pi",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_common_args": _SSH,
+    }
+    inventory = folder / "inventory.json"
+    inventory.write_text(json.dumps({"tinyfaas": group | {"vars": usual | group["vars"]}}), encoding="utf-8")
+    command = [programs / "ansible-playbook", "--inventory", inventory, PLAYBOOKS / playbook]
+    environ = {
+        "PATH": f"{programs}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8",
+        "ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [*map(str, command), *arguments], env=environ, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, timeout=limit_s, check=False,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, f"{playbook}: status {done.returncode}\n{done.stdout}"
+    return _played(done.returncode, done.stdout)
 
 
 def missing() -> str:

@@ -19,21 +19,27 @@ _CUT_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def centre(grown: Control) -> Iterator[Host]:
-    """The first host's broker as the centre, with the second one bridged to it."""
-    centre, node = grown.hosts
+def node(grown: Control) -> Host:
+    return grown.hosts[1]
+
+
+@pytest.fixture(scope="module")
+def centre(grown: Control, node: Host) -> Iterator[Host]:
+    """The broker that is open to others as the centre, with the node's bridged to it."""
+    centre = grown.hosts[-1]
     rights = {"name": node.name, "acl": [f"readwrite fleet/{node.name}/#"]}
-    grown.own[centre.name] |= {"mosquitto_tls": True, "mosquitto_sensors": [rights]}
-    grown.own[node.name]["mosquitto_bridge"] = {"host": centre.name, "tls": True}
-    grown.play("site.yml", *AT_ONCE)
-    profile = "".join((
-        "\n[node]\nusername = 'admin'\npassword_file = '/root/.config/tinyfaas/password'\n",
-        f"base_topic = 'fleet/{node.name}/faas'\n",
-    ))  # fmt: skip
+    grown.own[centre.name]["mosquitto_sensors"] = [*grown.own[centre.name]["mosquitto_sensors"], rights]
+    both = (*AT_ONCE, "--limit", f"{centre.name},{node.name}")
     file = "/root/.config/tinyfaas/cli.toml"
-    centre.write(file, centre.run("cat", file).stdout + profile, mode=0o600)
-    yield centre
-    del grown.own[node.name]["mosquitto_bridge"]
+    with grown.given(node, mosquitto_bridge={"host": centre.name, "tls": True}):
+        grown.play("site.yml", *both)
+        profile = "".join((
+            "\n[node]\nusername = 'admin'\npassword_file = '/root/.config/tinyfaas/password'\n",
+            f"base_topic = 'fleet/{node.name}/faas'\n",
+        ))  # fmt: skip
+        centre.write(file, centre.run("cat", file).stdout + profile, mode=0o600)
+        yield centre
+    grown.play("site.yml", *both)
 
 
 def ask(centre: Host, *words: str, check: bool = True) -> str:
@@ -42,8 +48,7 @@ def ask(centre: Host, *words: str, check: bool = True) -> str:
 
 
 @pytest.mark.slow
-def test_a_node_is_administered_from_the_centre(grown: Control, centre: Host) -> None:
-    node = grown.hosts[1]
+def test_a_node_is_administered_from_the_centre(centre: Host, node: Host) -> None:
     eventually(lambda: "Hello" in ask(centre, "invoke", "hello", "--timeout", "5", check=False), "the bridge", 60.0)
     centre.write("/root/far/func.py", "def main(): return 'from afar'\n")
     assert "version 1 is ready" in ask(centre, "deploy", "/root/far", "--wait")
@@ -52,8 +57,7 @@ def test_a_node_is_administered_from_the_centre(grown: Control, centre: Host) ->
 
 
 @pytest.mark.slow
-def test_what_is_asked_while_the_link_is_down_is_answered_afterwards(grown: Control, centre: Host) -> None:
-    node = grown.hosts[1]
+def test_what_is_asked_while_the_link_is_down_is_answered_afterwards(centre: Host, node: Host) -> None:
     password = centre.run("cat", "/root/.config/tinyfaas/password").stdout.strip()
     account = f"-u admin -P '{password}' -q 1"
     far = f"fleet/{node.name}/faas"

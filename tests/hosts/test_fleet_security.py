@@ -5,9 +5,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 from types import TracebackType
 
 import pytest
+from paho.mqtt.client import Client as Paho
+from paho.mqtt.client import MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from tests.harness.waiting import eventually
 from tests.hosts.appliance import Appliance
@@ -16,10 +22,6 @@ from tests.hosts.grown import AT_ONCE
 from tests.hosts.host import Host
 
 _PATIENCE_S = 20.0
-SENSORS = [
-    {"name": "greenhouse", "functions": ["hello"], "topics": ["sensors/greenhouse/#"]},
-    {"name": "meters", "functions": ["+"], "topics": ["sensors/meters/#"], "answers": ["hello"]},
-]
 
 
 class Party:
@@ -72,13 +74,10 @@ class Ear:
         raise AssertionError(f"the connection ended before {word}; heard: {heard}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def open_host(grown: Control) -> Host:
-    """A host whose broker others can reach, with accounts for two sensors."""
-    host = grown.hosts[0]
-    grown.own[host.name] |= {"mosquitto_tls": True, "mosquitto_sensors": SENSORS}
-    grown.play("site.yml", *AT_ONCE, "--limit", host.name)
-    return host
+    """The host whose broker others can reach, with accounts for two sensors."""
+    return grown.hosts[-1]
 
 
 @pytest.fixture
@@ -167,6 +166,41 @@ def test_who_is_the_only_caller_of_a_function_may_be_given_its_common_answers(me
         assert "Hello, simple!" in ear.until("simple")[-1]
 
 
+def test_a_browser_gets_in_by_websockets_with_an_account_and_is_bound_like_others(
+    grown: Control, open_host: Host, ca: Path
+) -> None:
+    answers: Queue[str] = Queue()
+
+    def connect(password: str) -> Paho:
+        client = Paho(CallbackAPIVersion.VERSION2, protocol=MQTTv5, transport="websockets")
+        client.tls_set(str(ca))
+        client.username_pw_set("greenhouse", password)
+        client.on_connect = lambda *args: answers.put(f"connected: {args[3]}")
+        client.on_subscribe = lambda *_: answers.put("subscribed")
+        client.on_message = lambda _client, _data, message: answers.put(f"{message.topic} {message.payload.decode()}")
+        client.connect(open_host.cable.address, 9001)
+        client.loop_start()
+        return client
+
+    refused = connect("raspberry")
+    assert answers.get(timeout=_PATIENCE_S) == "connected: Not authorized"
+    refused.disconnect()
+    refused.loop_stop()
+    browser = connect(grown.credential(open_host, "greenhouse"))
+    assert answers.get(timeout=_PATIENCE_S) == "connected: Success"
+    browser.subscribe("#", 1)
+    assert answers.get(timeout=_PATIENCE_S) == "subscribed"
+    asked = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    asked.ResponseTopic = "reply/greenhouse/browser"
+    browser.publish("faas/admin/list", "{}", 1)
+    browser.publish("faas/invoke/hello", '{"args": ["browser"]}', 1, properties=asked)
+    answer = answers.get(timeout=_PATIENCE_S)
+    assert answer.startswith("reply/greenhouse/browser ")
+    assert "Hello, browser!" in answer
+    browser.disconnect()
+    browser.loop_stop()
+
+
 def test_an_administrator_sees_how_the_broker_is(admin: Party) -> None:
     with admin.listen("$SYS/broker/version") as ear:
         assert ear.until("mosquitto")
@@ -196,14 +230,11 @@ def test_a_second_run_makes_no_new_certificate(grown: Control, open_host: Host) 
 @pytest.mark.slow
 def test_a_host_can_do_without_a_broker_of_its_own(grown: Control, open_host: Host) -> None:
     other = grown.hosts[1]
-    grown.own[other.name]["tinyfaas_broker"] = open_host.name
-    grown.play("site.yml", *AT_ONCE)
-    try:
+    with grown.given(other, tinyfaas_broker=open_host.name):
+        grown.play("site.yml", *AT_ONCE, "--limit", other.name)
         both = Appliance(open_host)
         for host in (open_host, other):
             assert '"Hello, world!"' in both.cli("invoke", "hello", "--node", host.name)
         assert '"Hello, world!"' in Appliance(other).cli("invoke", "hello", "--node", other.name)
-    finally:
-        del grown.own[other.name]["tinyfaas_broker"]
     grown.play("site.yml", *AT_ONCE, "--limit", other.name)
     eventually(lambda: "Hello" in Appliance(other).cli("invoke", "hello"), "the host to be on its own again")

@@ -20,6 +20,7 @@ from tests.hosts.host import Host
 from tests.hosts.wheels import wheels
 
 PER_SECOND = 50
+BATCHES = ("--extra-vars", '{"tinyfaas_serial": [1, 2]}')
 BREAKS = {
     "does not start": ("tinyfaas/daemon.py", lambda code: f"{code}\nraise RuntimeError('this version is broken')\n"),
     "answers, and runs nothing": (
@@ -62,7 +63,7 @@ def test_an_upgrade_loses_no_request(grown: Control, tmp_path: Path) -> None:
         for load in loads:
             eventually(lambda: load.answered() > PER_SECOND, "the load to run")  # noqa: B023
         start_s = time.monotonic()
-        grown.play("upgrade.yml")
+        grown.play("upgrade.yml", *BATCHES)
         took_s = time.monotonic() - start_s
         for host, load in zip(grown.hosts, loads, strict=True):
             load.stop()
@@ -70,10 +71,12 @@ def test_an_upgrade_loses_no_request(grown: Control, tmp_path: Path) -> None:
             counted = tally(f"upgrade of {host.name}", load, Appliance(host).runs("counted"))
             counted.say(seconds=f"{took_s:.0f}")
             assert (counted.lost, counted.run_twice) == (set(), set())
-    assert [current(host) for host in grown.hosts] == ["0.1.1", "0.1.1"]
+    assert {current(host) for host in grown.hosts} == {"0.1.1"}
 
 
-@pytest.mark.parametrize("how", BREAKS)
+@pytest.mark.parametrize("how", [
+    "answers, and runs nothing", pytest.param("does not start", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_broken_version_stops_at_the_first_batch_which_goes_back_by_itself(
     grown: Control, tmp_path: Path, how: str
 ) -> None:
@@ -92,7 +95,7 @@ def test_a_broken_version_stops_at_the_first_batch_which_goes_back_by_itself(
     assert "serves again" in played.output
     assert "this version is broken" in played.output
     assert [current(host) for host in grown.hosts] == before
-    assert played.recap[grown.hosts[1].name]["ok"] == 3, "the second host was begun"
+    assert [played.recap[host.name]["ok"] for host in grown.hosts[1:]] == [3, 3], "another host was begun"
     assert Appliance(grown.hosts[0]).invoke("hello") == {"message": "Hello, world!"}
 
 
@@ -106,9 +109,11 @@ def test_a_rollback_goes_back_and_forth(grown: Control) -> None:
     assert current(host) == "0.1.1"
 
 
+@pytest.mark.slow
 def test_no_more_than_two_versions_stay(grown: Control, tmp_path: Path) -> None:
     host = grown.hosts[1]
-    grown.variables["tinyfaas_wheels"] = str(version(tmp_path / "wheels", "0.1.3"))
-    grown.play("upgrade.yml", "--limit", host.name)
+    for number in ("0.1.3", "0.1.4"):
+        grown.variables["tinyfaas_wheels"] = str(version(tmp_path / number, number))
+        grown.play("upgrade.yml", "--limit", host.name)
     folders = host.sh("cd /opt/tinyfaas && ls --directory *+*").split()
-    assert sorted(name.partition("+")[0] for name in folders) == ["0.1.1", "0.1.3"]
+    assert sorted(name.partition("+")[0] for name in folders) == ["0.1.3", "0.1.4"]

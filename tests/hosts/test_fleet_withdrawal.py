@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.hosts.control import Control
 from tests.hosts.fleet import Fleet
-from tests.hosts.image import SUITES
+from tests.hosts.grown import RELEASES
 
 
 def test_uninstalled_hosts_are_as_they_were_but_for_packages(grown: Control, fleet: Fleet) -> None:
     grown.play("uninstall.yml", "--extra-vars", "purge=true")
-    for host, suite in zip(grown.hosts, SUITES, strict=True):
-        (fresh,) = fleet.boot(suite)
-        before = fresh.files()
+    untouched = {}
+    for release in set(RELEASES):
+        (fresh,) = fleet.boot(release)
+        untouched[release] = fresh.files()
         fleet.discard(fresh)
-        after = host.files()
+    for host, release in zip(grown.hosts, RELEASES, strict=True):
+        before, after = untouched[release], host.files()
         differ = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
         assert sorted(path for path in differ if not is_of_the_run(path)) == []
         assert host.run("getent", "passwd", "tinyfaas", check=False).stdout == ""
@@ -32,5 +36,7 @@ def is_of_the_run(path: str) -> bool:
     return path.startswith(_OF_THE_RUN) or bool(re.match(r"/root/[^.]", path))
 
 
+@pytest.mark.slow
 def test_there_is_nothing_to_uninstall_where_nothing_is(grown: Control) -> None:
+    grown.play("uninstall.yml", "--extra-vars", "purge=true")
     assert grown.play("uninstall.yml").changed == {}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness import packages
 from tests.harness.bench import Grounds
 from tests.harness.client import Client
 from tests.harness.commandline import Ended, run, run_by
@@ -122,6 +123,28 @@ def test_what_the_server_would_refuse_or_end_is_refused_or_ended_here(
     assert f"tinyfaas: {said}" in ended.stderr
 
 
+def test_what_a_function_would_publish_and_log_is_shown_and_goes_nowhere(
+    tinyfaas: Tinyfaas, make: Callable[..., Path], server: Server
+) -> None:
+    code = """def main(topic, context):
+    context.log.info("opening", bed=3)
+    context.publish(topic, {"open": True})
+    return context.function
+"""
+    folder = make("valve", func_py=code, function_toml='publish = ["local/valve/#"]\n')
+    with Client(server.broker.port, topics=("local/#", "faas/#")) as client:
+        ended = tinyfaas("test", str(folder), "local/valve/1", "--json")
+        client.settle()
+        assert [message for message in client.seen if message.topic.startswith("local/")] == []
+    call = called(ended)
+    assert call["answer"]["result"] == "valve"
+    assert call["output"] == [
+        {"stream": "info", "line": "opening bed=3"}, {"stream": "published", "line": 'local/valve/1 {"open":true}'},
+    ]  # fmt: skip
+    ended = tinyfaas("test", str(folder), "local/other", "--json")
+    assert called(ended)["answer"]["code"] == "forbidden"
+
+
 def test_an_example_that_does_not_fit_fails_and_is_told_apart(tinyfaas: Tinyfaas, make: Callable[..., Path]) -> None:
     make(
         "sum", func_py="def main(a, b=1): return a + b\n", example_json='{"args": [1], "kwargs": {"b": 2}, "result": 4}'
@@ -133,17 +156,28 @@ def test_an_example_that_does_not_fit_fails_and_is_told_apart(tinyfaas: Tinyfaas
     assert tinyfaas("test", "sum").returncode == Exit.USAGE
 
 
-def test_an_environment_is_built_once_and_kept(
-    tinyfaas: Tinyfaas, make: Callable[..., Path], workshop: Path, server: Server
+def test_an_environment_is_built_as_the_server_builds_it_once_and_kept(
+    tinyfaas: Tinyfaas, make: Callable[..., Path], workshop: Path, grounds: Grounds
 ) -> None:
-    make("pure", func_py="import sys\ndef main(): return sys.prefix", requirements_txt="# nothing\n")
-    first, second = called(tinyfaas("test", "pure", "--json")), called(tinyfaas("test", "pure", "--json"))
-    assert first["answer"]["result"] == second["answer"]["result"]
-    assert Path(first["answer"]["result"]).is_relative_to(workshop / "cache" / "tinyfaas")
-    assert Path(first["answer"]["result"]).is_dir()
-    make("pure", func_py="1/0")
-    tinyfaas("test", "pure")
-    assert Path(first["answer"]["result"]).is_dir(), "a mistake in the code costs no new environment"
+    wheels = grounds.new_wheels()
+    packages.wheel(wheels, "kettle")
+    house = {"TINYFAAS_UPLOADS_WHEEL_HOUSE": str(wheels), "TINYFAAS_UPLOADS_NO_INDEX": "true"}
+    code = "import sys, kettle\ndef main(): return [kettle.VALUE, sys.prefix]\n"
+    make("tea", func_py=code, requirements_txt="kettle # of our own\n")
+    value, prefix = called(tinyfaas("test", "tea", "--json", **house))["answer"]["result"]
+    assert value == 42
+    assert Path(prefix).is_relative_to(workshop / "cache" / "tinyfaas")
+    built = Path(prefix).stat()
+    make("tea", func_py="1/0")
+    assert "ZeroDivisionError" in tinyfaas("test", "tea", **house).stderr
+    make("tea", func_py=code)
+    packages.wheel(wheels, "kettle", source="VALUE = 43")
+    assert called(tinyfaas("test", "tea", "--json", **house))["answer"]["result"] == [42, prefix]
+    assert (Path(prefix).stat().st_ino, Path(prefix).stat().st_ctime_ns) == (built.st_ino, built.st_ctime_ns)
+    make("tea", requirements_txt="pot\n")
+    refused = tinyfaas("test", "tea", **house)
+    assert refused.returncode == Exit.FAILED
+    assert "tinyfaas: build_failed: " in refused.stderr
 
 
 @pytest.mark.parametrize("sample", ["hello", "pi-health"])

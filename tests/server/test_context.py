@@ -501,6 +501,27 @@ def test_a_function_can_not_say_that_the_server_has_refused_it(client: Client, f
     assert (answer["code"], answer["error_type"]) == ("function_error", "Forbidden")
 
 
+@pytest.mark.parametrize("kind", [8, 10], ids=["publication", "record"])
+def test_a_function_without_a_context_has_no_leave_to_say_anything(
+    watching: Client, server: Server, function: str, place: str, kind: int
+) -> None:
+    code = f"""
+        import os, struct, time
+
+        def main():
+            topic = b"{place}/forged"
+            body = struct.pack("!BH", 0, len(topic)) + topic + b"forged" if {kind} == 8 else b'["info","forged",{{}}]'
+            os.write(3, struct.pack("!IBI", len(body), {kind}, 1) + body)
+            time.sleep(5)
+    """
+    watching.deploy(function, code, config={"publish": [f"{place}/#"]})
+    mark = server.log.mark()
+    answer = watching.invoke(function)
+    assert (answer["code"], answer["error"]) == ("crashed", "the function wrote to its frame channel")
+    assert came(watching, f"{place}/forged") == []
+    assert server.log.records(mark, line="forged") == []
+
+
 @pytest.fixture(scope="module")
 def forger(broker: Broker, shared_server: Server, place: str) -> str:
     """A function that writes frames of its own to its channel."""

@@ -69,7 +69,8 @@ def test_info_tells_versions_settings_python_and_packages(client: Client, ground
     message = client.ask(f"faas/admin/info/{function}")
     answer = message.body
     assert message.topic == f"faas/response/admin/info/{function}"
-    assert set(answer) == COMMON_KEYS | DETAILS_KEYS | {"versions", "config", "python", "requirements"}
+    wired = {"subscribes", "publishes", "schedules"}
+    assert set(answer) == COMMON_KEYS | DETAILS_KEYS | {"versions", "config", "python", "requirements"} | wired
     assert [version["version"] for version in answer["versions"]] == [1, 2]
     for version in answer["versions"]:
         assert set(version) == {"version", "uploaded", "digest"}

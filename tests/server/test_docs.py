@@ -18,12 +18,14 @@ import pytest
 from tests.harness.bench import Bench, Grounds
 from tests.harness.broker import Broker
 from tests.harness.client import Client, Message
+from tests.harness.events import wait_records
 from tests.harness.installation import CHECKOUT
 from tests.harness.server import Server
 from tests.harness.waiting import PATIENCE_S, eventually
 
 PROTOCOL = CHECKOUT / "docs/protocol.md"
 FUNCTIONS = CHECKOUT / "docs/functions.md"
+FIRST_FUNCTION = CHECKOUT / "docs/first-function.md"
 README = CHECKOUT / "README.md"
 SETTING = "Reading the examples"  # the section whose function all the others use
 NODE = "pi-01"
@@ -32,7 +34,7 @@ NODE = "pi-01"
 VARYING = {
     *("id", "instance", "since", "uploaded", "digest", "python", "calls", "errors"),
     *("time_start", "time_end", "duration_ms", "queued_ms", "seconds", "elapsed_s", "uptime_s"),
-    *("cpu", "memory", "device", "queue", "workers", "mqtt"),
+    *("cpu", "memory", "device", "queue", "workers", "mqtt", "received"),
 }
 PROPERTIES = {"Response Topic": "ResponseTopic", "Correlation Data": "CorrelationData"}
 
@@ -176,6 +178,28 @@ def test_the_first_function_of_the_readme_answers(own_broker: Broker, reader: Cl
     assert done.stdout.splitlines()[-1] == b'"Hello, Pi!"'
 
 
+def test_the_way_from_a_sensor_to_an_alert_is_as_it_is_told(own_broker: Broker, reader: Client, tmp_path: Path) -> None:
+    environ = at_home(tmp_path, own_broker.port)
+    typed = []
+    with Client(own_broker.port, topics=("alerts/#",)) as people:
+        for kind, name, text in _BLOCK.findall(FIRST_FUNCTION.read_text(encoding="utf-8")):
+            if kind != "sh":
+                (tmp_path / name).write_text(text, encoding="utf-8")
+            elif not name:
+                typed += text.splitlines()
+                done = subprocess.run(
+                    ["bash", "-ec", text], env=environ, cwd=tmp_path, timeout=PATIENCE_S * 2, capture_output=True,
+                    text=True, check=False,
+                )  # fmt: skip
+                assert done.returncode == 0, f"{text}{done.stdout}{done.stderr}"
+            if "mosquitto_pub" in text:
+                wait_records(reader, "frost", 5)
+        alerts = [json.loads(message.payload) for message in people.seen]
+    assert alerts == ["all well in the shed", "frost in the shed", "all well in the shed"]
+    assert len([line for line in typed if line.startswith("tinyfaas ")]) == 7
+    assert "bad_request" in done.stdout
+
+
 def test_the_functions_that_are_shown_do_what_is_said(reader: Client) -> None:
     shown = [block for found in sections(FUNCTIONS).values() for block in found]
     settings = {block.name: tomllib.loads(block.text) for block in shown if block.kind == "toml"}
@@ -189,6 +213,10 @@ def test_the_functions_that_are_shown_do_what_is_said(reader: Client) -> None:
     due = [each["schedule"] for each in reader.request("faas/admin/info/nightly")["schedules"]]
     assert due == ["0 3 * * * Europe/Berlin", "every 900 s"]
     assert reader.call("weather") == {"units": "metric", "key_has": 5}
+    for celsius in (29, 31):
+        reader.publish("sensors/kitchen/temperature", str(celsius))
+    found = wait_records(reader, "alarm", 2)
+    assert {str(record["result"]) for record in found} == {"None", "it is hot in the kitchen"}
     assert (
         reader.request("faas/admin/info/count")["config"]["retry"]["attempts"] == settings["count"]["retry"]["attempts"]
     )

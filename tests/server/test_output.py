@@ -140,13 +140,17 @@ def test_a_loop_over_functions_is_broken_and_said_to_be(bench: Bench, house: str
     told = client.wait_topic("faas/response/error", function=hot).body
     assert (told["command"], told["chain"]) == ("trigger", chain)
     assert results(client, cold, 1) == [3]
-    assert client.request("faas/admin/status")["triggers"]["loops_broken"] == 1
+    assert client.request("faas/admin/status")["queue"]["triggers"]["loops_broken"] == 1
     client.publish(f"{house}/b", "10")  # each message from outside is a new beginning
     assert [record["status"] for record in wait_records(client, cold, 3)] == ["success", "success", "error"]
     assert len(records(client, hot)) == 3
 
 
-def test_a_loop_by_way_of_calls_answers_and_errors_is_broken_too(listener: Client, house: str) -> None:
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_loop_by_way_of_calls_answers_and_errors_is_broken_too(bench: Bench, protocol: str) -> None:
+    broker = bench.broker()
+    bench.server(broker, {"mqtt_protocol": protocol}).start()
+    listener = bench.client(broker)
     caller, failing = new_label("caller"), new_label("failing")
     listener.deploy(failing, "def main(**event): return 1 / 0")
     listener.deploy(caller, "def main(event): return {'kwargs': {'event': 1}}", config={

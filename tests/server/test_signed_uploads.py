@@ -492,7 +492,10 @@ def test_deploy_signs_with_a_key_that_the_agent_holds(wary: Server, folder: str,
 def test_deploy_without_a_key_says_that_one_is_needed(wary: Server, folder: str) -> None:
     done = tinyfaas(wary, "deploy", folder)
     assert done.returncode == Exit.FAILED
-    assert done.stderr == 'tinyfaas: forbidden: uploads must be signed here, and "signature" is missing\n'
+    assert (
+        done.stderr
+        == 'tinyfaas: forbidden: uploads must be signed here, and "signature" is missing; --sign KEY signs it\n'
+    )
 
 
 @pytest.mark.parametrize(

@@ -79,12 +79,20 @@ def test_a_payload_that_is_not_what_the_trigger_says_is_recorded_and_not_run(
         {"topic": f"{house}/json"}, {"topic": f"{house}/text", "payload": "text"},
     ]})  # fmt: skip
     start = len(client.seen)
-    for topic, payload in (("json", b"{"), ("json", b""), ("json", b"NaN"), ("text", b"\xff"), ("text", b"x" * 101)):
+    for topic, payload in (
+        ("json", b"{"),
+        ("json", b""),
+        ("json", b"NaN"),
+        ("json", b"[1e999]"),
+        ("text", b"\xff"),
+        ("text", b"x" * 101),
+    ):
         client.publish(f"{house}/{topic}", payload)
-    found = wait_records(client, function, 5)
+    found = wait_records(client, function, 6)
     assert {record["code"] for record in found} == {"bad_request"}
     assert [record["error"].partition(":")[0] for record in found] == [
-        "the payload is not JSON", "the payload is not JSON", "the payload is not JSON", "the payload is not UTF-8",
+        "the payload is not JSON", "the payload is not JSON", "the payload is not JSON",
+        "the payload holds a number too large for a float, or is nested too deeply", "the payload is not UTF-8",
         "the payload has 101 bytes, 100 are allowed",
     ]  # fmt: skip
     told = client.wait_topic("faas/response/error", start, function=function).body
@@ -174,6 +182,22 @@ def test_what_was_retained_calls_only_who_asks_for_it(client: Client, house: str
     assert len(wait_records(client, wanting, 4)) == 4
 
 
+def test_what_was_retained_is_shown_to_a_function_that_comes_later_and_to_no_other(spoken: Client, house: str) -> None:
+    first, second, third = (new_label("function") for _ in range(3))
+    code = "def main(event): return [event['payload'], event['retain']]"
+    config = {"trigger": [{"topic": f"{house}/+", "retained": True}]}
+    spoken.deploy(first, code, config=config)
+    spoken.publish(f"{house}/a", "1", retain=True, wait=True)
+    assert results(spoken, first, 1) == [[1, False]]
+    spoken.deploy(second, code, config=config)
+    assert results(spoken, second, 1) == [[1, True]]
+    spoken.deploy(third, code, config=config)
+    assert results(spoken, third, 1) == [[1, True]]
+    spoken.publish(f"{house}/b", "2")
+    for function in (first, second, third):
+        assert results(spoken, function, 2)[1] == [2, False]
+
+
 def test_a_picture_of_megabytes_reaches_main_as_bytes(client: Client, function: str, house: str) -> None:
     client.deploy(function, TELLING, config={
         "max_payload_bytes": 8_000_000, "memory_mb": 256, "trigger": [{"topic": house, "payload": "bytes"}],
@@ -253,7 +277,8 @@ def test_over_a_crash_no_function_runs_again_that_had_its_outcome(bench: Bench, 
         })  # fmt: skip
     client.publish(f"{house}/in", "7")
     wait_records(client, quick, 1)
-    eventually((server.functions_dir / slow / "state" / "runs").exists, "the slow one to run")
+    runs = server.functions_dir / slow / "state" / "runs"
+    eventually(lambda: runs.exists() and runs.read_text(), "the slow one to run")
     server.kill()
     go = server.functions_dir / slow / "state" / "go"
     go.touch()
@@ -269,6 +294,25 @@ def test_over_a_crash_no_function_runs_again_that_had_its_outcome(bench: Bench, 
     server.restart()
     client.settle()
     assert len(records(client, slow)) == len(records(client, quick)) == 1
+
+
+def test_a_message_that_has_expired_when_its_turn_comes_is_not_run(client: Client, function: str, house: str) -> None:
+    code = """
+        import pathlib, time
+        def main(event):
+            while not pathlib.Path("go").exists() and event["payload"] == 1:
+                time.sleep(0.01)
+            pathlib.Path("go").touch()
+            return event["payload"]
+    """
+    client.deploy(function, code, config={
+        "concurrency": 1, "timeout_s": 1.5, "trigger": [{"topic": house, "qos": 1}],
+    })  # fmt: skip
+    client.publish(house, "1")
+    client.publish(house, "2", MessageExpiryInterval=1)
+    client.publish(house, "3", MessageExpiryInterval=60)
+    found = wait_records(client, function, 3)
+    assert [record.get("code", record.get("result")) for record in found] == ["timeout", "expired", 3]
 
 
 def test_qos_0_beyond_the_bounds_is_dropped_and_said_to_be(bench: Bench, function: str, house: str) -> None:

@@ -455,6 +455,19 @@ def test_config_is_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixt
     assert ["mqtt.host", '"pi"', str(file)] in [line.split() for line in lines]
 
 
+def test_config_tells_what_of_a_change_takes_a_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = tmp_path / "before.toml", tmp_path / "after.toml"
+    before.write_text('[log]\nlevel = "debug"\n', encoding="utf-8")
+    after.write_text('workers = 3\n[mqtt]\npassword = "raspberry"\n', encoding="utf-8")
+    asked = ["config", "--config", str(after), "--against", str(before)]
+    assert run([*asked, "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == {"reload": ["log.level"], "restart": ["workers", "mqtt.password"]}
+    assert run(asked) == Exit.OK
+    assert capsys.readouterr().out.splitlines() == ["reload: log.level", "restart: workers mqtt.password"]
+    assert run(["config", "--config", str(after), "--against", str(after)]) == Exit.OK
+    assert capsys.readouterr().out.splitlines() == ["reload: nothing", "restart: nothing"]
+
+
 def test_config_names_a_setting_that_can_not_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "tinyfaas.toml"
     file.write_text("workers = -1\n", encoding="utf-8")

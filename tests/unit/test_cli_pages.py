@@ -16,7 +16,7 @@ from tinyfaas.cli.commands import COMMANDS, run
 from tinyfaas.cli.completion import commands
 
 PAGE = docs.ROOT / "docs/cli.md"
-_LINE = re.compile(r"\b(tinyfaas [^#|)\n]+)")
+_LINE = re.compile(r"\b(tinyfaas [^#|)>\n]+)")
 
 
 def examples() -> list[str]:

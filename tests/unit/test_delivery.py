@@ -8,7 +8,7 @@ from tinyfaas.config import History as HistorySettings
 from tinyfaas.config import Queue
 from tinyfaas.delivery import Admission, Ledger, digest_of
 from tinyfaas.history import History
-from tinyfaas.model import Request
+from tinyfaas.model import Firing, Request
 
 
 def ledger_in(folder: Path, **bounds: int) -> tuple[Ledger, History]:
@@ -110,3 +110,99 @@ def test_a_large_answer_is_kept_until_its_request_is_settled(tmp_path: Path) -> 
     assert ledger.recorded_answer(request(5, dup=True)) == b"large"
     ledger.settle(first)
     assert list(tmp_path.glob("*.5.*")) == []
+
+
+# --- messages that call functions ---------------------------------------------------------------------------------
+
+
+def message(mid: int, *, calls: int, dup: bool = False, payload: bytes = b"1") -> Request:
+    """A message that calls so many functions."""
+    topic = "sensors/a"
+    digest = digest_of(topic, payload, None)
+    return Request(topic, payload, 1, mid, dup, digest=digest, firings=calls, unrecorded=calls)
+
+
+def record(ledger: Ledger, history: History, function: str, *causes: Request) -> None:
+    """Write a function's line for these messages."""
+    line = b'{"id":"x","function":"%s","status":"success","result":[1],"trigger":"t","args":[1]' % function.encode()
+    firing = Firing("sensors/a", b"", function=function, causes=causes)
+    ledger.record_firing(firing, lambda keys: history.append(function, line + keys + b"}", failed=False))
+
+
+def restarted(folder: Path) -> Ledger:
+    """The ledger of the next start."""
+    ledger, _ = ledger_in(folder)
+    ledger.resume(session_present=True)
+    return ledger
+
+
+def test_of_a_message_that_calls_several_it_is_known_after_a_crash_who_has_run(tmp_path: Path) -> None:
+    ledger, history = ledger_in(tmp_path)
+    ledger.resume(session_present=False)
+    one = message(5, calls=3)
+    ledger.admit(one)
+    record(ledger, history, "f", one)
+    record(ledger, history, "g", one)
+    again = message(5, calls=3, dup=True)
+    for each in (ledger, restarted(tmp_path)):
+        assert [each.was_recorded(again, function) for function in ("f", "g", "h")] == [True, True, False]
+        assert not each.was_recorded(message(5, calls=3), "f")  # a new one that says the same
+        assert not each.was_recorded(message(5, calls=3, dup=True, payload=b"2"), "f")
+    record(ledger, history, "h", one)
+    for each in (ledger, restarted(tmp_path)):
+        assert all(each.was_recorded(again, function) for function in ("f", "g", "h"))
+        assert each.was_answered(again)
+
+
+def test_a_batch_is_known_by_each_of_its_messages(tmp_path: Path) -> None:
+    ledger, history = ledger_in(tmp_path)
+    ledger.resume(session_present=False)
+    whole, part, unkept = message(1, calls=1), message(2, calls=2), message(0, calls=1)
+    record(ledger, history, "f", unkept, whole, part)
+    for each in (ledger, restarted(tmp_path)):
+        assert each.was_recorded(message(1, calls=1, dup=True), "f")
+        assert each.was_recorded(message(2, calls=2, dup=True), "f")
+        assert not each.was_recorded(message(2, calls=2, dup=True), "g")
+    lead, other = (
+        Firing("sensors/a", b"", function="f", causes=(message(mid, calls=1, dup=True),), recorded=True)
+        for mid in (1, 2)
+    )
+    assert ledger.recorded_firing(lead) == b'{"id":"x","function":"f","status":"success","result":[1]}'
+    assert ledger.recorded_firing(other) is None  # or what the batch published would come once for each
+
+
+def test_a_message_whose_others_were_dropped_counts_as_answered_once_it_is_acknowledged(tmp_path: Path) -> None:
+    ledger, history = ledger_in(tmp_path)
+    ledger.resume(session_present=False)
+    one = message(5, calls=2)
+    ledger.admit(one)
+    record(ledger, history, "f", one)
+    ledger.settle(one)
+    assert ledger.was_answered(message(5, calls=2, dup=True))
+    assert ledger.count == 0
+
+
+def test_a_new_message_with_the_key_of_one_before_calls_everyone(tmp_path: Path) -> None:
+    ledger, history = ledger_in(tmp_path)
+    ledger.resume(session_present=False)
+    for _ in range(2):
+        one = message(5, calls=2)
+        ledger.admit(one)
+        assert not ledger.was_recorded(one, "f")
+        record(ledger, history, "f", one)
+        record(ledger, history, "g", one)
+        ledger.settle(one)
+    ledger.admit(message(5, calls=2))
+    assert not restarted(tmp_path).was_recorded(message(5, calls=2, dup=True), "f")
+
+
+def test_a_function_cant_forge_what_was_delivered(tmp_path: Path) -> None:
+    ledger, history = ledger_in(tmp_path)
+    ledger.resume(session_present=False)
+    key = ledger.key(message(5, calls=1)).encode()
+    forged = b'{"function":"f","status":"success","result":1,"args":[{"deliveries":["%s"],"partly":["%s"]}]}' % (
+        key,
+        key,
+    )
+    history.append("f", forged, failed=False)
+    assert not restarted(tmp_path).was_recorded(message(5, calls=1, dup=True), "f")

@@ -45,9 +45,19 @@ def test_the_owner_is_left_alone_while_somebody_attends(lookout: Lookout) -> Non
         lookout.come()
         theirs.send(b"x")
         assert not lookout.watch(0)
+        lookout.leave()
+        assert lookout.watch(PATIENCE_S), "nobody has seen it, and nobody attends now"
+
+
+def test_the_owner_is_left_alone_while_who_has_seen_something_sees_to_it(lookout: Lookout) -> None:
+    with watched(lookout) as (_, theirs):
+        lookout.come()
+        theirs.send(b"x")
         assert lookout.wait(PATIENCE_S)
         lookout.leave()
-        assert lookout.watch(PATIENCE_S), "nobody has read it, and nobody attends now"
+        assert not lookout.watch(0)
+        lookout.look(reading=True, writing=False)
+        assert lookout.watch(PATIENCE_S), "until that one says that somebody shall look again"
 
 
 def test_of_many_that_attend_one_wakes_for_each_time_that_something_is_looked_for(lookout: Lookout) -> None:

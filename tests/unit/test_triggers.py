@@ -65,6 +65,14 @@ def test_functions_share_a_subscription_with_the_highest_wish() -> None:
     assert {topic: (wish.qos, wish.retained) for topic, wish in triggers.wishes().items()} == {"a": (1, True)}
 
 
+def test_without_identifiers_filters_that_overlap_have_one_qos() -> None:
+    triggers = Triggers((), identifiers=False)
+    triggers.follow(
+        [spec("f", Trigger("a/+", qos=1), Trigger("+/b", qos=0), Trigger("c/#", qos=0), Trigger("d", qos=0))]
+    )
+    assert {topic: wish.qos for topic, wish in triggers.wishes().items()} == {"a/+": 1, "+/b": 1, "c/#": 1, "d": 0}
+
+
 def test_in_a_group_each_function_has_a_share_of_its_own_unless_it_names_one() -> None:
     assert set(table([["a", "$share/mine/b"], ["a"]], "farm").wishes()) == {
         "$share/farm.0/a", "$share/farm.1/a", "$share/mine/b",

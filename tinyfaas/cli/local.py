@@ -28,6 +28,7 @@ from tinyfaas.environments import Environments
 from tinyfaas.errors import BadRequest, ConfigError
 from tinyfaas.forkserver import ForkServer
 from tinyfaas.history import History
+from tinyfaas.inlet import NoInlet
 from tinyfaas.loops import Loops
 from tinyfaas.model import Answer, Publication, Request, Version
 from tinyfaas.pool import Pool
@@ -85,6 +86,7 @@ class Local:
             config, topics, registry, self._pool, ledger, recorder, DeadLetters(data / "deadletters", 1),
             Retained(data / "retained.json"), Triggers(topics.requests, ""), loops,
             lambda _, answer: self._answers.put(answer), lambda *_: None, lambda _: None, lambda: None,
+            NoInlet(),
         )  # fmt: skip
 
     def __enter__(self) -> Local:

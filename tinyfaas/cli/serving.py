@@ -27,11 +27,22 @@ def config(args: argparse.Namespace) -> int:
     """Print the server's settings, secrets masked, and where each comes from."""
     from tinyfaas import config as configuration
     from tinyfaas.cli import show
+    from tinyfaas.reload import merged
 
     try:
-        effective = list(configuration.effective(configuration.load(args.config, os.environ)))
+        settings = configuration.load(args.config, os.environ)
+        before = configuration.load(args.against, os.environ) if args.against else None
     except OSError as error:  # a folder that hides whether the file is there
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
+    if before is not None:
+        changed = merged(before, settings)
+        found = {"reload": changed.applied, "restart": changed.restart}
+        if args.json:
+            print_json(found)
+        else:
+            print("\n".join(f"{key}: {' '.join(names) or 'nothing'}" for key, names in found.items()))
+        return Exit.OK
+    effective = list(configuration.effective(settings))
     if args.json:
         print_json({key: {"value": value, "from": origin} for key, value, origin in effective})
     else:

@@ -60,6 +60,10 @@ class ServerClient(Client):
     on_received: Callable[[Received], None] | None = None
     on_confirmed: Callable[[], None] | None = None
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._unconfirmed: dict[int, bytes] = {}
+
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Read so many packets, if there are."""
         for _ in range(max_packets):
@@ -86,14 +90,26 @@ class ServerClient(Client):
         """Whether something waits to be written."""
         return super().want_write() or (isinstance(self._sock, Stream) and self._sock.unsent)
 
-    def publish_once(self, publication: Publication, properties: bytes) -> None:
-        """Publish what need not be sent again should the connection break: an answer, whose request will come again.
+    def publish_packed(self, publication: Publication, properties: bytes) -> None:
+        """As `publish`, on the short way. What the broker has not confirmed is published again by `publish_again`.
 
         `properties` as they go into a packet; empty for MQTT 3.1.1. Written by the next `loop_write`, behind what was
         queued before. Raises `ValueError` for more than a packet can hold.
         """
         mid = self._mid_generate() if publication.qos else 0
-        self._write_behind(packets.publish(publication, mid, properties))
+        packet = packets.publish(publication, mid, properties)
+        if mid:
+            self._unconfirmed[mid] = packet
+        self._write_behind(packet)
+
+    def publish_again(self, *, session_present: bool) -> int:
+        """On a new connection, publish what was not confirmed on the last; returns how much that was.
+
+        A broker that was killed may know of an acknowledgement and not of the answer before it.
+        """
+        for packet in self._unconfirmed.values():
+            self._write_behind(packets.again(packet) if session_present else packet)
+        return len(self._unconfirmed)
 
     def acknowledge(self, mid: int) -> None:
         """Acknowledge a message of QoS 1."""
@@ -154,9 +170,11 @@ class ServerClient(Client):
     def _took_puback(self, first: int, body: bytes) -> bool:
         if first & 0xF0 != packets.PUBACK or self.on_confirmed is None:
             return False
-        with self._out_message_mutex:
-            if self._out_messages.pop(int.from_bytes(body[:2], "big"), None) is not None:
-                self._inflight_messages -= 1
+        mid = int.from_bytes(body[:2], "big")
+        if self._unconfirmed.pop(mid, None) is None:
+            with self._out_message_mutex:
+                if self._out_messages.pop(mid, None) is not None:
+                    self._inflight_messages -= 1
         self.on_confirmed()
         return True
 

@@ -1,12 +1,12 @@
 """One connection to the broker: connect for ever, subscribe, receive, publish, acknowledge.
 
 Each connection has a thread of its own, which connects and is always there to read. Any other thread that has nothing
-else to do may `attend` as well: a request is then run by the thread that read it. Answers are written by whichever
-thread made them, straight to the socket. To wake another thread costs more than to read or to write.
+else to do may read by `inflow` as well: a request is then run by the thread that read it. Answers are written by
+whichever thread made them, straight to the socket. To wake another thread costs more than to read or to write.
 
-Three locks meet here. `_reading` is held by the one that reads. `_sending` guards what goes out and whether the
-connection is up; it may be taken under `_reading`, and never the other way round. paho holds a lock of its own while it
-calls back; so no callback takes `_sending`, and what a callback wants sent, who reads sends later.
+Three locks meet here. That of `inflow` is held by the one that reads. `_sending` guards what goes out and whether the
+connection is up; it may be taken under that of `inflow`, and never the other way round. paho holds a lock of its own
+while it calls back; so no callback takes `_sending`, and what a callback wants sent, who reads sends later.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt.client import Client
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -31,7 +30,7 @@ from tinyfaas.delivery import Admission, Ledger, digest_of
 from tinyfaas.gateway import packets
 from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Received, Session, make_client
-from tinyfaas.gateway.lookout import Lookout
+from tinyfaas.gateway.inflow import Inflow
 from tinyfaas.gateway.outbox import Outbox
 from tinyfaas.gateway.subscriptions import Subscriptions
 from tinyfaas.loops import PROPERTY
@@ -41,7 +40,6 @@ from tinyfaas.pulse import Pulse
 logger = log.get("gateway")
 
 _TICK_S = 1.0
-_READ_AT_ONCE = 16  # packets; the bounds of what is held may be passed by so many
 _FIRST_PAUSE_S = 0.5
 _GRACE_S = 5.0  # after a reconnect, how long the broker has to deliver again what it holds
 _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next attempt comes soon
@@ -99,11 +97,6 @@ class Connection:
         self._stopping = threading.Event()
         self._paused = False
         self._starved = False
-        self._unread = False
-        self._reading = threading.Lock()
-        self._reader = 0
-        self._lookout = Lookout()
-        self._fault: Exception | None = None
         self._said = ""
         self._reason = ""
         self._rival = ""
@@ -117,8 +110,9 @@ class Connection:
         self._client.on_unsubscribe = lambda _client, _data, mid, *_: subscriptions.unsubscribed(mid)
         self._client.on_received = self._on_received
         self._client.on_confirmed = self._on_confirmed
-        # With this set paho only queues; what writes is `_flush` and who attends, both under `_sending`.
+        # With this set paho only queues; what writes is `_flush` and who reads, both under `_sending`.
         self._client.on_socket_register_write = lambda *_: None
+        self.inflow = Inflow(self._client, self._takes, self._have_read, self._write)
         self._thread = threading.Thread(target=self._run, name=f"network-{session.client_id}", daemon=True)
 
     @property
@@ -163,33 +157,17 @@ class Connection:
                 self._up = False
                 self._client.disconnect()
                 self._flush()
-        self._lookout.call()
+        self.inflow.call()
         self._thread.join(_STOP_S)
         if not self._thread.is_alive():
-            self._lookout.close()
-
-    def attend(self, timeout_s: float) -> None:
-        """Wait until the broker has sent something, and take it in; for any thread that has nothing else to do.
-
-        Returns at the latest after this time, or when somebody rings.
-        """
-        self._lookout.come()
-        try:
-            if self._lookout.wait(timeout_s) or self._unread:
-                self._see_to()
-        finally:
-            self._lookout.leave()
-
-    def ring(self) -> None:
-        """Let one thread that attends return."""
-        self._lookout.ring()
+            self.inflow.close()
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         """Publish something that answers no request; False if the connection is down."""
         with self._sending:
             if not self._up:
                 return False
-            self._publish(Publication(topic, payload, qos, retain, json=True), "", once=False)
+            self._publish(Publication(topic, payload, qos, retain, json=True))
             self._flush()
         return True
 
@@ -197,7 +175,7 @@ class Connection:
         """Publish what came of a request of our own, if the broker is there: it is not kept until then."""
         with self._sending:
             if self._up:
-                self._publish_answer(request, answer, once=True)
+                self._publish_answer(request, answer)
                 self._flush()
 
     def publish_in_turn(self, publication: Publication, chain: str) -> str:
@@ -211,7 +189,7 @@ class Connection:
                 if not self._up:
                     return "the broker is away"
                 if not publication.qos or self._has_window():
-                    self._publish(publication, chain, once=not publication.qos)
+                    self._publish(publication, chain)
                     self._flush()
                     return ""
             if time.monotonic() > give_up_s:
@@ -236,9 +214,7 @@ class Connection:
                 self._send(request)
         if self._starved and not self._ledger.overfull():
             self._starved = False
-            self._look()
-            if self._unread:  # which nobody sees who looks at the socket
-                self._lookout.call()
+            self.inflow.go_on()
 
     def send(self) -> None:
         """Let what was replied go out."""
@@ -248,7 +224,7 @@ class Connection:
 
     def discard(self, request: Request) -> None:
         """One function less needs this message: if nobody does any more, acknowledge it. Any thread may say so."""
-        if self._reader == threading.get_ident():  # it is called back by paho, and may not take `_sending`
+        if self.inflow.reads():  # it is called back by paho, and may not take `_sending`
             self._later.append(lambda: self._done_with(request))
             return
         self._done_with(request)
@@ -271,9 +247,7 @@ class Connection:
     def _send(self, request: Request) -> None:
         assert request.answer is not None
         acknowledged = request.mid and request.epoch == self._epoch
-        causes = request.causes if isinstance(request, Firing) else (request,)
-        comes_again = all(cause.mid and cause.epoch == self._epoch for cause in causes)
-        self._publish_answer(request, request.answer, once=comes_again or not request.qos)
+        self._publish_answer(request, request.answer)
         if acknowledged:
             for mid in self._acks.answered(request.mid):
                 self._client.acknowledge(mid)
@@ -289,34 +263,25 @@ class Connection:
             if not cause.firings:
                 self.reply(cause, _SILENCE)
 
-    def _publish_answer(self, request: Request, answer: Answer, *, once: bool) -> None:
-        """With `once`, what the connection loses is lost; its request comes again then, and is answered again."""
+    def _publish_answer(self, request: Request, answer: Answer) -> None:
         if answer.payload and answer.topic:
             chain = answer.chain if request.chain or request.correlation is None else ""
-            self._publish(Publication(answer.topic, answer.payload, request.qos, json=True), chain, request.correlation,
-                          once=once)  # fmt: skip
+            self._publish(Publication(answer.topic, answer.payload, request.qos, json=True), chain, request.correlation)
         for publication in answer.publications:
-            self._publish(publication, answer.chain, once=once)
+            self._publish(publication, answer.chain)
         if answer.error_payload:
-            self._publish(Publication(self._error_topic, answer.error_payload, request.qos, json=True), answer.chain,
-                          once=once)  # fmt: skip
+            self._publish(Publication(self._error_topic, answer.error_payload, request.qos, json=True), answer.chain)
 
-    def _publish(self, publication: Publication, chain: str, correlation: bytes | None = None, *, once: bool) -> None:
+    def _publish(self, publication: Publication, chain: str = "", correlation: bytes | None = None) -> None:
         self._published += bool(publication.qos)
-        if not once:
-            properties = self._properties(publication, chain, correlation)
-            self._client.publish(
-                publication.topic, publication.payload, publication.qos, publication.retain, properties
-            )
-            return
-        packed = packets.properties(correlation, chain, json=publication.json) if self._v5 else b""
-        self._client.publish_once(publication, packed)
+        properties = packets.properties(correlation, chain, json=publication.json) if self._v5 else b""
+        self._client.publish_packed(publication, properties)
 
     def _flush(self) -> None:
         """Write what is queued, as far as the socket takes it; who attends sees to the rest."""
         self._client.loop_write()
         if self._client.want_write():
-            self._look()
+            self.inflow.look()
 
     def _send_kept(self) -> None:
         with self._sending:
@@ -327,19 +292,6 @@ class Connection:
             while self._has_window() and (request := self._outbox.next()) is not None:
                 self._send(request)
             self._flush()
-
-    def _properties(self, publication: Publication, chain: str, correlation: bytes | None) -> Properties | None:
-        """The same properties for paho."""
-        if not self._v5:
-            return None
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if publication.json:
-            properties.ContentType = "application/json"
-        if correlation is not None:
-            properties.CorrelationData = correlation
-        if chain:
-            properties.UserProperty = (PROPERTY, chain)
-        return properties
 
     # --- the connection's own thread, and those that attend -------------------------------------------------------
 
@@ -386,75 +338,40 @@ class Connection:
 
     def _serve(self) -> None:
         """Be there for what comes until the connection ends, and see to what is due by the clock."""
-        self._fault = None
-        self._unread = False
-        self._lookout.add(self._client.socket())
+        self.inflow.begin()
         next_tick_s = 0.0
         while self._client.socket() is not None:
-            if self._fault is not None:
-                raise self._fault
+            if self.inflow.fault is not None:
+                raise self.inflow.fault
             if self._stopping.is_set() and not self._client.want_write():
                 return
             self._pulse.beat()
             now_s = time.monotonic()
             if now_s >= next_tick_s:
                 next_tick_s = now_s + _TICK_S
-                with self._reading:
+                with self.inflow.reading:
                     self._client.loop_misc()
-                    self._send_kept()
-                    self._see_whether_starved()
-                self._look()
-            if self._lookout.watch(next_tick_s - now_s) or self._unread:
-                self._see_to()
+                    self._have_read()
+                self.inflow.look()
+            if self.inflow.watch(next_tick_s - now_s):
                 self._handlers.arrived()
 
-    def _see_to(self) -> None:
-        """Write what waits, read what is there, and look for more. A fault is left to the connection's own thread."""
-        with self._reading:
-            self._reader = threading.get_ident()
-            try:
-                self._write_and_read()
-            except Exception as error:  # noqa: BLE001  (it is raised again, and said, where it ends the connection)
-                self._fault = error
-            finally:
-                self._reader = 0
-            if self._fault is not None or self._client.socket() is None:
-                self._lookout.call()
+    def _takes(self) -> bool:
+        return not (self._paused or self._starved)
 
-    def _write_and_read(self) -> None:
-        self._write()
-        while self._takes():
-            self._client.loop_read(_READ_AT_ONCE)
-            while self._later:
-                self._later.popleft()()
-            if self._outbox:
-                self._send_kept()
-            self._see_whether_starved()
-            # What was read from the socket already, or stands in TLS, is not seen by looking at the socket.
-            if not self._pending():
-                break
-        self._unread = self._pending()
-        self._write()
-        self._look()
+    def _have_read(self) -> None:
+        """What follows from what was read: what paho's callbacks left for later, and whether more may be taken."""
+        while self._later:
+            self._later.popleft()()
+        if self._outbox:
+            self._send_kept()
+        # Not while the broker's word is awaited: that it took us, or that it took our answers.
+        self._starved = self._up and self._has_window() and self._ledger.overfull()
 
     def _write(self) -> None:
         if self._client.want_write():
             with self._sending:
                 self._client.loop_write()
-
-    def _takes(self) -> bool:
-        return not (self._paused or self._starved)
-
-    def _see_whether_starved(self) -> None:
-        # Not while the broker's word is awaited: that it took us, or that it took our answers.
-        self._starved = self._up and self._has_window() and self._ledger.overfull()
-
-    def _pending(self) -> bool:
-        sock = self._client.socket()
-        return sock is not None and getattr(sock, "pending", int)() > 0
-
-    def _look(self) -> None:
-        self._lookout.look(reading=self._takes(), writing=self._client.want_write())
 
     def _failed(self, error: str) -> None:
         if error != self._said:  # once, and not at every attempt
@@ -467,6 +384,7 @@ class Connection:
             self._up, self._up_since_s = True, time.monotonic()
             self.connects += 1
             self._said = self._reason = self._rival = ""
+            self._published += self._client.publish_again(session_present=session_present)
             if not session_present:
                 self._outbox.give_up_waiting()
             self._subscriptions.ask(self._client, v5=self._v5)  # what has come to be wanted since `_on_connect`
@@ -535,7 +453,7 @@ class Connection:
         answer = self._handlers.refuse(request)
         with self._sending:
             if self._up:
-                self._publish_answer(request, answer, once=True)
+                self._publish_answer(request, answer)
                 self._flush()
 
     def _request(self, message: Received) -> Request:

@@ -16,11 +16,12 @@ from tinyfaas import log
 from tinyfaas.config import Config, Queue
 from tinyfaas.delivery import Ledger
 from tinyfaas.errors import Failure, Overloaded
-from tinyfaas.fairqueue import Rest
 from tinyfaas.gateway.client import Session
 from tinyfaas.gateway.connection import Connection, Handlers
+from tinyfaas.gateway.inflow import Inflow
 from tinyfaas.gateway.presence import Presence
 from tinyfaas.gateway.subscriptions import Subscriptions
+from tinyfaas.inlet import Inlet
 from tinyfaas.model import Answer, Publication, Request
 from tinyfaas.protocol import Topics
 from tinyfaas.registry import Registry
@@ -34,18 +35,26 @@ _CONFIRMED_S = 5.0  # how long a change of subscriptions is waited for
 
 
 class _Attending:
-    """The rest of a thread that reads from a connection while it has nothing else to do."""
+    """The inlet of threads that read from a connection while they have nothing else to do."""
 
-    def __init__(self, connection: Callable[[], Connection]) -> None:
-        self._connection = connection
+    def __init__(self, inflow: Callable[[], Inflow]) -> None:
+        self._inflow = inflow
 
     def wait(self, timeout_s: float) -> None:
         """Wait for a message, and take it in."""
-        self._connection().attend(timeout_s)
+        self._inflow().attend(timeout_s)
 
     def wake(self) -> None:
         """Wake one that waits."""
-        self._connection().ring()
+        self._inflow().ring()
+
+    def read_on(self) -> None:
+        """Take in what has come meanwhile."""
+        self._inflow().read_on()
+
+    def look_on(self) -> None:
+        """Let others do so."""
+        self._inflow().look_on()
 
 
 class Gateway:
@@ -65,7 +74,7 @@ class Gateway:
         self._triggers = triggers
         self._gone: set[str] = set()
         self._following = threading.Lock()
-        self._subscriptions = Subscriptions(config.data_dir / "subscriptions.json")
+        self._subscriptions = Subscriptions(config.data_dir / "subscriptions.json", triggers.everyone_is_new)
         self._topics = topics
         self._ledger = ledger
         self._presence = Presence(config.mqtt, topics.node(config.node.name), keys, self._group)
@@ -170,7 +179,7 @@ class Gateway:
             unheeded = self._triggers.follow(spec for spec in self._registry.specs() if spec.name not in self._gone)
             for function, topic in unheeded:
                 logger.error("trigger_unheeded", function=function, topic=topic)
-            return self._subscriptions.wish(self._triggers.wishes())
+            return self._subscriptions.wish(self._triggers.wishes(), self._triggers.anew)
 
     def leave_to_others(self) -> list[str]:
         """In a group: take no more of what other nodes of it serve too; returns these functions.
@@ -196,9 +205,9 @@ class Gateway:
         share = self._topics.share(self._group, "")
         return frozenset(topic.removeprefix(share) for topic in self._subscriptions.wanted if topic.startswith(share))
 
-    def rest(self) -> Rest:
+    def inlet(self) -> Inlet:
         """Where threads that run invocations wait for more: they read themselves what the broker sends."""
-        return _Attending(lambda: self.invocations)
+        return _Attending(lambda: self.invocations.inflow)
 
     def wait_attempted(self, timeout_s: float) -> None:
         """Wait until each has connected or failed to once."""

@@ -25,13 +25,15 @@ class Lookout:
         self._attending = 0
         self._sock: Any = None
         self._events = 0
+        self._owners_events = 0
 
     def add(self, sock: Any) -> None:
         """Look at a new connection's socket, for both; the kernel itself forgets one that is closed."""
         with self._changing:
             self._sock, self._events = sock, select.EPOLLIN | select.EPOLLOUT
+            self._owners_events = 0 if self._attending else self._events
             self._crowd.register(sock, self._events | _ONCE)
-            self._owner.register(sock, (0 if self._attending else self._events) | _ONCE)
+            self._owner.register(sock, self._owners_events | _ONCE)
 
     def look(self, *, reading: bool, writing: bool) -> None:
         """Look whether something can be read or written, and wake one thread if so."""
@@ -39,29 +41,38 @@ class Lookout:
             self._events = select.EPOLLIN * reading | select.EPOLLOUT * writing
             self._aim(self._crowd, self._events)
             if not self._attending:
+                self._owners_events = self._events
                 self._aim(self._owner, self._events)
 
     def come(self) -> None:
         """A thread attends from now on."""
         with self._changing:
             self._attending += 1
-            if self._attending == 1:
+            if self._attending == 1 and self._owners_events:
+                self._owners_events = 0
                 self._aim(self._owner, 0)
 
     def leave(self) -> None:
         """It has something else to do."""
         with self._changing:
             self._attending -= 1
-            if not self._attending:
+            if not self._attending and self._owners_events != self._events:
+                self._owners_events = self._events
                 self._aim(self._owner, self._events)
 
     def wait(self, timeout_s: float) -> bool:
         """For those that attend: whether the socket is ready; False when the bell rang, or after this time."""
-        return any(fd != self._bell for fd, _ in self._crowd.poll(timeout_s, 1))
+        seen = any(fd != self._bell for fd, _ in self._crowd.poll(timeout_s, 1))
+        if seen:
+            self._events = 0
+        return seen
 
     def watch(self, timeout_s: float) -> bool:
         """For the connection's own thread: the same."""
-        return any(fd != self._own_bell for fd, _ in self._owner.poll(timeout_s, 1))
+        seen = any(fd != self._own_bell for fd, _ in self._owner.poll(timeout_s, 1))
+        if seen:
+            self._events = self._owners_events = 0
+        return seen
 
     def ring(self) -> None:
         """Let one that attends return; or, if none does, the next that comes."""

@@ -64,4 +64,7 @@ class Outbox:
 
 
 def _size(request: Request) -> int:
-    return len(request.answer.payload) if request.answer else 0
+    answer = request.answer
+    if answer is None:
+        return 0
+    return len(answer.payload) + sum(len(each.payload) for each in answer.publications)

@@ -28,6 +28,11 @@ def publish(publication: Publication, mid: int, properties: bytes) -> bytes:
     return b"".join((head, _measured(name), identifier, properties, payload))
 
 
+def again(packet: bytes) -> bytes:
+    """A PUBLISH marked as one that may have come before."""
+    return bytes([packet[0] | 0x08]) + packet[1:]
+
+
 def puback(mid: int) -> bytes:
     """A PUBACK that says success."""
     return b"\x40\x02" + mid.to_bytes(2, "big")

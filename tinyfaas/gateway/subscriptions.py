@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from paho.mqtt.client import Client
@@ -28,18 +28,21 @@ logger = log.get("gateway")
 
 class Subscriptions:
     """The topics one session wants, and those that the broker may hold for it; `file` remembers the latter.
+    `forgotten` hears when the broker holds none of them any more.
 
     Callbacks of paho take the lock here, so paho is never called under it. Whoever calls `ask` or `renew` sees to it
     that there is only one at a time, and that what they have queued is written.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, forgotten: Callable[[], None] = lambda: None) -> None:
         self._file = file
+        self._forgotten = forgotten
         self._heard = threading.Condition()
         self._writing = threading.Lock()
         self._plain: frozenset[str] = frozenset()
         self._wishes: Mapping[str, Wish] = {}
         self._identifies = True
+        self._anew: frozenset[str] = frozenset()
         self._asked: frozenset[str] = frozenset()  # on this connection
         self._may_stand: frozenset[str] = frozenset()
         self._unanswered: dict[int, frozenset[str]] = {}
@@ -69,12 +72,16 @@ class Subscriptions:
             self._may_stand |= self._plain
         self.keep()
 
-    def wish(self, wishes: Mapping[str, Wish]) -> bool:
-        """Want these filters of triggers, and no others; False if they are those wanted already."""
+    def wish(self, wishes: Mapping[str, Wish], anew: frozenset[str] = frozenset()) -> bool:
+        """Want these filters of triggers, and no others; False if that changes nothing.
+
+        Of those in `anew` the broker is to show what it has retained once more.
+        """
         with self._heard:
-            if wishes == self._wishes:
+            if wishes == self._wishes and not anew:
                 return False
-            changed = {topic for topic, wish in wishes.items() if self._wishes.get(topic) != wish}
+            changed = {topic for topic, wish in wishes.items() if self._wishes.get(topic) != wish} | anew
+            self._anew |= anew
             self._wishes = wishes
             self._asked -= changed
             self._may_stand |= self.wanted
@@ -92,6 +99,9 @@ class Subscriptions:
             self._identifies = identifies
             if not session_present:
                 self._may_stand = frozenset()
+                self._anew = frozenset()
+            if not session_present or not v5:  # before MQTT 5 what is retained is shown at each subscription, to all
+                self._forgotten()
             self._asked = frozenset()
             self._unanswered.clear()
         self.ask(client, v5=v5)
@@ -107,6 +117,7 @@ class Subscriptions:
             self._asked = wanted
             self._may_stand |= wanted
             wishes = {topic: self._wishes[topic] for topic in new & self._wishes.keys()}
+            anew, self._anew = self._anew, frozenset()
         plain = new - wishes.keys()
         if plain and v5:
             options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
@@ -114,7 +125,7 @@ class Subscriptions:
         elif plain:
             self._sent(client.subscribe([(topic, 1) for topic in sorted(plain)])[1], plain)
         for topic, wish in sorted(wishes.items()):
-            self._sent(self._subscribe(client, topic, wish, v5=v5), frozenset((topic,)))
+            self._sent(self._subscribe(client, topic, wish, v5=v5, anew=topic in anew), frozenset((topic,)))
         if old:
             self._sent(client.unsubscribe(sorted(old))[1], old)
 
@@ -159,11 +170,13 @@ class Subscriptions:
             except OSError as error:
                 logger.error("subscriptions_not_recorded", error=str(error))
 
-    def _subscribe(self, client: Client, topic: str, wish: Wish, *, v5: bool) -> int | None:
+    def _subscribe(self, client: Client, topic: str, wish: Wish, *, v5: bool, anew: bool) -> int | None:
         """Ask for one filter by a packet of its own: its identifier would be that of all filters in it."""
         if not v5:
             return client.subscribe(topic, wish.qos)[1]
         shown = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if wish.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+        if anew:
+            shown = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
         properties = None
         if self._identifies:
             properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]

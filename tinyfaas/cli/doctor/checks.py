@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinyfaas.cli.doctor import broker, hardware, isolation, python, service, storage
+from tinyfaas.cli.doctor import broker, hardware, isolation, python, service, sharing, storage, trust
 from tinyfaas.cli.doctor.device import Device
 from tinyfaas.cli.doctor.finding import Finding, State, warn
 
@@ -43,6 +43,9 @@ CHECKS = (
     Check("broker", broker.reachable, late=State.FAIL),
     Check("broker limits", broker.limits),
     Check("server", service.answer),
+    Check("group", sharing.group),
+    Check("signers", trust.signers),
+    Check("secrets", trust.secrets),
     Check("memory cgroup", isolation.memory_cgroup),
     Check("delegation", service.delegation),
     Check("user namespaces", isolation.user_namespaces),
