@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts import schema
+from scripts.contract import document
 from tinyfaas import config, errors, events, exits, settings
 from tinyfaas.cli import arguments
 from tinyfaas.cli.doctor.checks import CHECKS as DOCTORS_CHECKS
@@ -192,7 +193,10 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "server-settings": settings_of_server,
 }
 
-FILES: dict[Path, Callable[[], str]] = {Path("docs/function.schema.json"): schema.function_schema}
+FILES: dict[Path, Callable[[], str]] = {
+    Path("docs/asyncapi.yaml"): document.asyncapi,
+    Path("docs/function.schema.json"): schema.function_schema,
+}
 
 
 def _about(section: str) -> str:

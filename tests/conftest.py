@@ -7,9 +7,11 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 
+from scripts.contract.traffic import Contract
 from tests.harness.bench import Bench, Grounds
 from tests.harness.broker import Broker
 from tests.harness.client import Client, new_label
+from tests.harness.contract import ASYNCAPI, Watch
 from tests.harness.server import Server
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no failure
@@ -37,9 +39,11 @@ def shared_bench(grounds: Grounds) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def broker(shared_bench: Bench) -> Broker:
-    """The broker that most tests share."""
-    return shared_bench.broker()
+def broker(shared_bench: Bench) -> Iterator[Broker]:
+    """The broker that most tests share; what nobody else listens to is held to the contract too."""
+    broker = shared_bench.broker()
+    with Client(broker.port, keeps=False):
+        yield broker
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +81,30 @@ def bench(grounds: Grounds, request: pytest.FixtureRequest) -> Iterator[Bench]:
 def function() -> str:
     """A function name that no other test uses."""
     return new_label("function")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watch() -> Iterator[Watch]:
+    """Every message that a client hears is held against docs/asyncapi.yaml."""
+    Client.watch = Watch(Contract.at(ASYNCAPI))
+    yield Client.watch
+    Client.watch = None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """Fail a test that has seen what breaks the contract."""
+    yield
+    if Client.watch:
+        Client.watch.hold()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """The same with what came later."""
+    yield
+    if Client.watch:
+        Client.watch.hold()
 
 
 @pytest.hookimpl(wrapper=True)

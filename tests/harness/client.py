@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from textwrap import dedent
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from paho.mqtt.client import Client as Paho
 from paho.mqtt.client import MQTTMessage, MQTTv5, MQTTv311
@@ -23,6 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from tests.harness.contract import Watch
 from tests.harness.waiting import PATIENCE_S
 
 _number = itertools.count(1)
@@ -39,6 +40,7 @@ class Message:
     content_type: str = ""
     correlation: bytes | None = None
     came_s: float = 0.0
+    properties: tuple[tuple[str, str], ...] = ()
 
     @property
     def body(self) -> dict[str, Any]:
@@ -53,17 +55,21 @@ class Message:
 class Client:
     """Connected and subscribed once made, again after the broker was away; `seen` grows with all that comes.
 
-    For a `lasting` one the broker keeps what it misses while it is away. `login` is an account and its password.
+    For a `lasting` one the broker keeps what it misses while it is away. `account` is a name and its password. With
+    `keeps` off, `seen` stays empty. In tests `watch` is told of all that any client hears or publishes.
     """
+
+    watch: ClassVar[Watch | None] = None
 
     def __init__(
         self, port: int, *, v5: bool = True, topics: tuple[str, ...] = ("faas/#", "reply/#"), lasting: bool = False,
-        account: tuple[str, str] | None = None,
+        account: tuple[str, str] | None = None, keeps: bool = True,
     ) -> None:  # fmt: skip
         self.seen: list[Message] = []
         self.confirmed: set[int] = set()
         self._v5 = v5
         self._topics = topics
+        self._keeps = keeps
         self._came = threading.Condition()
         self._subscribed = threading.Event()
         self._paho = Paho(
@@ -118,6 +124,8 @@ class Client:
         Returns its packet id, which comes into `confirmed` when the broker has acknowledged it.
         """
         data = json.dumps(payload) if isinstance(payload, Mapping) else payload
+        if self.watch:
+            self.watch.note_own(topic, data)
         given = None
         if properties:
             given = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -216,9 +224,13 @@ class Client:
         seen = Message(
             message.topic, bytes(message.payload), message.qos, message.retain,
             getattr(properties, "ContentType", ""), getattr(properties, "CorrelationData", None), time.monotonic(),
+            tuple(getattr(properties, "UserProperty", ())),
         )  # fmt: skip
+        if self.watch:
+            self.watch.hear(seen)
         with self._came:
-            self.seen.append(seen)
+            if self._keeps:
+                self.seen.append(seen)
             self._came.notify_all()
 
 
