@@ -31,6 +31,7 @@ FLOORS = (
         "windows",
         "loops",
         "eventbody",
+        "tap",
         "output",
         "processes",
         "seccomp",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterator
 
 import hypothesis
@@ -13,6 +14,9 @@ from tests.harness.broker import Broker
 from tests.harness.client import Client, new_label
 from tests.harness.contract import ASYNCAPI, Watch
 from tests.harness.server import Server
+
+# A shell has what it starts in the background ignore Ctrl-C, and with the suite the commands that tests end so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("suite")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tinyfaas import environments, log
+from tinyfaas import environments, log, tap
 from tinyfaas.config import Config
 from tinyfaas.deploy import Deployer
 from tinyfaas.errors import BadRequest, Failure, Internal, Unavailable
@@ -303,6 +303,8 @@ class Admin:
     def _logs(self, command: Command) -> dict[str, Any]:
         query = parse_logs(command.body)
         self._registry.record(command.function)
+        if query.output_s:
+            tap.open_to_listeners(command.function, query.output_s)
         return {"function": command.function, "logs": self._history.read(command.function, query)}
 
     def _details(self, name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from tinyfaas import config as configuration
-from tinyfaas import family, files, heap, log, output, pulse
+from tinyfaas import family, files, heap, log, output, pulse, tap
 from tinyfaas.admin import Admin
 from tinyfaas.cell import Cells
 from tinyfaas.cgroups import Delegation
@@ -33,7 +33,7 @@ from tinyfaas.history import History
 from tinyfaas.lastruns import LastRuns
 from tinyfaas.loops import Loops
 from tinyfaas.pool import Pool
-from tinyfaas.protocol import Topics, iso_time
+from tinyfaas.protocol import Topics, encode, iso_time
 from tinyfaas.publisher import Publisher
 from tinyfaas.pulse import Pulse
 from tinyfaas.recorder import Recorder
@@ -136,6 +136,11 @@ class Daemon:
             self._registry.__contains__, config.log.successes_per_s,
         )  # fmt: skip
         output.limit(config.log.output_bytes_per_s)
+        tap.connect(
+            lambda function, said: self._gateway.event(
+                topics.event("output", function), encode({"node": config.node.name, **said})
+            )
+        )
         self._dispatcher = Dispatcher(
             config, topics, self._registry, self._pool, self._ledger, self._recorder, self._dead_letters,
             self._retained, triggers, loops,

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from tinyfaas import log
+from tinyfaas import log, tap
 from tinyfaas.allowance import Allowance
 from tinyfaas.fields import SECRET_MASK
 
@@ -152,7 +152,9 @@ class Output:
         shown = {key: self._without_secrets(value) for key, value in fields.items()}
         told = {"fields": shown, **self._fields} if shown else self._fields
         say = {"debug": logger.debug, "info": logger.info, "warning": logger.warning}.get(level, logger.failure)
-        say("function_log", line=self._without_secrets(text), **told)
+        line = self._without_secrets(text)
+        say("function_log", line=line, **told)
+        tap.tell("log", line, self._fields, {"level": level, **({"fields": shown} if shown else {})})
 
     def _say(self, fd: int, line: bytes) -> None:
         for secret in self._hidden:  # before it is cut: half a secret is one too
@@ -163,6 +165,7 @@ class Output:
             return
         text = shown.decode("utf-8", "replace").rstrip("\r")
         logger.info("function_output", stream=self.pipes[fd], line=text, **self._fields)
+        tap.tell(self.pipes[fd], text, self._fields, {})
 
     def _without_secrets(self, value: Any) -> Any:
         if not self._hidden or not isinstance(value, str):

@@ -18,6 +18,7 @@ from tinyfaas.errors import BadRequest, Expired, Failure, Forbidden
 from tinyfaas.model import FUNCTION_NAME, Request
 
 LONGEST_REQUEST_ID = 256
+LONGEST_TAP_S = 600
 NAMED_COMMANDS = ("upload", "delete", "logs", "info", "rollback", "redrive")
 COMMANDS = (*NAMED_COMMANDS, "list", "status")
 SIGNATURE_NAMESPACE = "tinyfaas-upload"
@@ -68,7 +69,7 @@ class Topics:
         return f"{self.response}/admin/{command}/{function}" if function else f"{self.response}/admin/{command}"
 
     def event(self, kind: str, function: str) -> str:
-        """Where progress of long work is told."""
+        """Where progress of long work is told (`upload`), and what a function prints (`output`)."""
         return f"{self.base}/event/{kind}/{function}"
 
     def deadletter(self, function: str) -> str:
@@ -293,23 +294,28 @@ def upload_digest(code: bytes, requirements: bytes, config: Mapping[str, Any]) -
 
 @dataclass(frozen=True, slots=True)
 class LogsQuery:
-    """Which records of a function's history are asked for; `since` is an ISO time, empty for all."""
+    """Which records of a function's history are asked for; `since` is an ISO time, empty for all.
+
+    For `output_s` seconds more what the function prints is to be shown.
+    """
 
     limit: int
     status: str
     since: str
+    output_s: float = 0.0
 
 
 def parse_logs(body: Mapping[str, Any]) -> LogsQuery:
     """Validate the keys of `logs`."""
     limit, status, since = body.get("limit", 100), body.get("status", ""), body.get("since", "")
+    output_s = body.get("output_s", 0)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
         raise BadRequest('"limit" must be an integer from 1 to 10000')
     if status not in ("", "success", "error"):
         raise BadRequest('"status" must be "success" or "error"')
-    if since == "":
-        return LogsQuery(limit, status, "")
-    return LogsQuery(limit, status, _utc(since))
+    if isinstance(output_s, bool) or not isinstance(output_s, int | float) or not 0 <= output_s <= LONGEST_TAP_S:
+        raise BadRequest(f'"output_s" must be a number from 0 to {LONGEST_TAP_S}')
+    return LogsQuery(limit, status, _utc(since) if since != "" else "", output_s)
 
 
 def encode(value: object) -> bytes:

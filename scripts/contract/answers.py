@@ -216,6 +216,32 @@ TOLD: dict[str, tuple[str, Schema]] = {
             optional={"line": {**TEXT, "description": "What the installer prints."}},
         ),
     ),
+    "printed": (
+        "A line that a function has printed. Between two calls it has no ids.",
+        closed(
+            {
+                **_FUNCTION,
+                "version": ref("Version"),
+                "node": ref("NodeName"),
+                "time": ref("Time"),
+                "stream": {**texts("stdout", "stderr", "log"), "description": "`log`: written by `context.log`."},
+                "line": TEXT,
+            },
+            optional={
+                "id": ref("InvocationId"),
+                "request_id": ref("RequestId"),
+                "level": texts("debug", "info", "warning", "error"),
+                "fields": {"description": "Those of a log record.", "type": "object"},
+            },
+            allOf=[
+                {
+                    "if": {"properties": {"stream": texts("log")}},
+                    "then": {"required": ["level"]},
+                    "else": {"properties": {"level": False, "fields": False}},
+                }
+            ],
+        ),
+    ),
     "deadLetter": (
         "An invocation given up after retries. Of a trigger or schedule it has `topic` and `command`.",
         _failed(

@@ -107,7 +107,7 @@ def _messages() -> dict[str, Any]:
 
 
 def _message(name: str, summary: str, payload: dict[str, Any], *, asks: bool = False, is_json: bool = True) -> Any:
-    labelled = asks or name in ANSWERS | REPORTS or name in ("uploadProgress", "deadLetter")
+    labelled = asks or name in ANSWERS | REPORTS or name in ("uploadProgress", "printed", "deadLetter")
     kind = "request" if asks else "answer" if name in ANSWERS else "json" if is_json else ""
     return {
         "summary": summary,
@@ -156,6 +156,7 @@ def _channels() -> dict[str, Any]:
     channels |= {
         "errors": _channel(_TOPICS.error, "Every error, whatever its kind: one place to watch.", *REPORTS),
         "uploads": _channel(_TOPICS.event("upload", _FUNCTION), "Progress of uploads.", "uploadProgress"),
+        "printed": _channel(_TOPICS.event("output", _FUNCTION), "What functions print, if asked for.", "printed"),
         "deadLetters": _channel(_TOPICS.deadletter(_FUNCTION), "Invocations given up after retries.", "deadLetter"),
         "presence": _channel(_TOPICS.node("{node}"), "Retained; also a node's last will.", "presence"),
         "replyTopic": _channel(None, "The Response Topic of a request (MQTT 5), such as reply/kitchen.", *ANSWERS),
@@ -198,6 +199,7 @@ def _operations() -> dict[str, Any]:
     operations |= {
         "tellError": _operation("send", "errors", "Tells of an error, at the QoS of the request.", {"retain": False}),
         "tellProgress": _operation("send", "uploads", "Tells of progress.", {"qos": 0, "retain": False}),
+        "show": _operation("send", "printed", "Shows what a function prints.", {"qos": 0, "retain": False}),
         "giveUp": _operation("send", "deadLetters", "Gives an invocation up.", at_qos_1),
         "announce": _operation("send", "presence", "Says whether it is there.", {"qos": 1, "retain": True}),
         "beTriggered": _operation("receive", "triggers", "Calls functions; nobody is answered.", {}),

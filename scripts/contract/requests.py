@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scripts.contract.shapes import COUNT, SETTINGS, TEXT, Schema, opened, ref, texts
+from tinyfaas.protocol import LONGEST_TAP_S
 
 _ENVELOPE: Schema = {
     "request_id": ref("RequestId"),
@@ -48,6 +49,13 @@ REQUESTS: dict[str, tuple[str, Schema]] = {
                 "limit": {**COUNT, "minimum": 1, "maximum": 10_000, "default": 100},
                 "status": texts("success", "error"),
                 "since": {**TEXT, "description": "An ISO time; UTC unless it says otherwise."},
+                "output_s": {
+                    "description": "For so many seconds what the function prints shall be published too.",
+                    "type": "number",
+                    "minimum": 0,
+                    "maximum": LONGEST_TAP_S,
+                    "default": 0,
+                },
             }
         ),
     ),

@@ -19,7 +19,7 @@ from tests.harness.waiting import eventually
 from tinyfaas.exits import Exit
 
 ECHO = "def main(*args): return list(args)"
-PICKY = "def main(x):\n    if x < 0: raise ValueError('too little')\n    return x\n"
+PICKY = "def main(x):\n    print('looking at', x)\n    if x < 0: raise ValueError('too little')\n    return x\n"
 
 
 @dataclass
@@ -90,10 +90,12 @@ def test_logs_are_followed_wherever_answers_go_and_over_a_broker_that_was_away(f
     fleet.client.invoke(function, 1)
     with fleet.running("logs", function, "--follow") as follow:
         follow.wait(f"{function}(1) -> 1")
+        fleet.client.invoke(function, 0)
+        follow.wait("  | looking at 0", f"{function}(0) -> 0")
         fleet.client.request(f"faas/invoke/{function}", {"args": [2]}, ResponseTopic="reply/hidden")
         follow.wait(f"{function}(2) -> 2")
         fleet.client.invoke(function, -3)
-        follow.wait(f"{function}(-3) -> function_error: ValueError: too little", '    File "func.py", line 2, in main')
+        follow.wait(f"{function}(-3) -> function_error: ValueError: too little", '    File "func.py", line 3, in main')
         fleet.broker.stop()
         follow.wait("the connection to the broker at", "trying again")
         fleet.broker.start()
@@ -103,7 +105,7 @@ def test_logs_are_followed_wherever_answers_go_and_over_a_broker_that_was_away(f
         follow.wait(f"{function}(4) -> 4")
         assert follow.interrupt() == Exit.OK
     calls = re.findall(rf"{function}\((-?\d+)\)", follow.text)
-    assert calls == ["1", "2", "-3", "4"]
+    assert calls == ["1", "0", "2", "-3", "4"]
 
 
 def test_only_what_failed_is_followed_as_json(fleet: Fleet, function: str) -> None:
@@ -172,10 +174,10 @@ def test_dev_deploys_what_is_saved_and_shows_what_is_called(fleet: Fleet, tmp_pa
         dev.wait("version 1 is current, nothing has changed")
         fleet.client.invoke(function, 1)
         dev.wait(f"{function}(1) -> ")
-        (folder / "func.py").write_text("def main(x): return x / 0", encoding="utf-8")
+        (folder / "func.py").write_text("def main(x): print(x, 'by zero'); return x / 0", encoding="utf-8")
         dev.wait("version 2 is ready")
         fleet.client.invoke(function, 2)
-        dev.wait(f"{function}(2) -> ", "ZeroDivisionError")
+        dev.wait("  | 2 by zero", f"{function}(2) -> ", "ZeroDivisionError")
         (folder / "func.py").write_text("def main(x: return", encoding="utf-8")
         dev.wait("build_failed: SyntaxError")
         (folder / "function.toml").write_text("timeout_s = ", encoding="utf-8")

@@ -34,7 +34,7 @@ NODE = "pi-01"
 VARYING = {
     *("id", "instance", "since", "uploaded", "digest", "python", "calls", "errors"),
     *("time_start", "time_end", "duration_ms", "queued_ms", "seconds", "elapsed_s", "uptime_s"),
-    *("cpu", "memory", "device", "queue", "workers", "mqtt", "received"),
+    *("cpu", "memory", "device", "queue", "workers", "mqtt", "received", "time"),
 }
 PROPERTIES = {"Response Topic": "ResponseTopic", "Correlation Data": "CorrelationData"}
 

@@ -97,10 +97,12 @@ def test_a_secret_is_seen_by_the_function_that_lists_it_alone(place: Place, func
 def test_a_secret_is_nowhere_else_whatever_its_function_does(place: Place, function: str, key: str) -> None:
     since = len(place.server.log.text())
     place.client.deploy(function, KEEPER, config={"secrets": ["API_KEY"], "retry": {"attempts": 1}})
+    place.client.request(f"faas/admin/logs/{function}", {"output_s": 60})
     answers = [place.client.invoke(function, how) for how in
                ("print", "print to stderr", "raise", "raise as a type", "started with")]  # fmt: skip
     printed = place.server.log.wait(event="function_output", function=function, stream="stdout")
     assert printed["line"] == f"the key is {MASK}"
+    assert place.client.wait_topic(f"faas/event/output/{function}", stream="stdout").body["line"] == printed["line"]
     assert answers[2]["error"] == f"ValueError: the key is {MASK}"
     told = [json.dumps(answer) for answer in answers]
     told += [json.dumps(place.client.request(f"faas/admin/{what}/{function}")) for what in ("info", "logs")]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "tinyfaas"
 
-# When an invocation began, a message came, a version was uploaded, a server started; names of files set aside.
-SHOWN = {"daemon.py": 1, "deploy.py": 1, "eventbody.py": 1, "intake.py": 1, "registry.py": 2}
+# When an invocation began, a message came, a version was uploaded, a line printed, a server started; names of files set
+# aside.
+SHOWN = {"daemon.py": 1, "deploy.py": 1, "eventbody.py": 1, "intake.py": 1, "registry.py": 2, "tap.py": 1}
 # How old a signature is: its time is another machine's, and no other clock can be compared with that.
 COMPARED = {"signing.py": 1}
 # Times of cron are the wall clock's own; what its jumps do to them is judged by the other one (timetable.py).

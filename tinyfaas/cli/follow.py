@@ -1,7 +1,8 @@
 """Follows what a function does: its history is the truth, and its answers are the bell that it has grown.
 
 An answer may go to a topic of the caller's own, where nobody else hears it: so the history is looked at now and then
-in any case. Every node that answers is followed.
+in any case. What is printed comes line by line, because every look asks for the next ones too. Every node that answers
+is followed.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ _USUAL, _MOST = 100, 10_000
 _SOON_S = 0.2
 _GRACE_S = 1.0
 _IDLE_S = 3.0
+_LISTENS_S = 10  # what is printed is heard from one look to the next, and one that comes late
 
 
 def topics_of(topics: Topics, function: str) -> list[str]:
     """What has to be heard to follow a function."""
-    return [topics.admin_answer("logs", function), topics.error, topics.invoke_answer(function)]
+    answers = [topics.admin_answer("logs", function), topics.error, topics.invoke_answer(function)]
+    return [*answers, topics.event("output", function)]
 
 
 class Follow:
@@ -41,6 +44,7 @@ class Follow:
         self._station = station
         self._function = function
         self._query = {key: value for key, value in query.items() if key != "limit"}
+        self._only_some = "status" in query  # what a call prints, it prints before its status is known
         self._asked: dict[str, int] = {}
         self._last: dict[str, str] = {}
         self._next_s = 0.0
@@ -63,12 +67,16 @@ class Follow:
         if time.monotonic() < self._next_s:
             return
         self._next_s = time.monotonic() + _IDLE_S
-        if request_id := self._station.ask("logs", self._function, {**self._query, "limit": self._limit}, _IDLE_S):
+        query = {**self._query, "limit": self._limit, **({} if self._only_some else {"output_s": _LISTENS_S})}
+        if request_id := self._station.ask("logs", self._function, query, _IDLE_S):
             self._asked = {**dict(list(self._asked.items())[-8:]), request_id: self._limit}
 
     def take(self, message: Message) -> list[Record]:
-        """What is new by a message: records that nobody has been shown."""
+        """What is new by a message: records that nobody has been shown, or a line that was printed."""
         body = message.body
+        if "stream" in body:
+            mine = body.get("function") == self._function and self._station.node in ("", body.get("node"))
+            return [body] if mine and not self._only_some else []
         if body.get("request_id") in self._asked and "logs" in body:
             return self._new(str(body.get("node")), body["logs"], self._asked[body["request_id"]])
         if body.get("request_id") in self._asked and body.get("status") == "error":
@@ -117,9 +125,12 @@ def say_if_lost(station: Station, said: str) -> str:
 
 
 def print_record(record: Record, *, as_json: bool) -> None:
-    """One record, as one line; below it of an error what stands behind it."""
+    """One record, as one line; below it of an error what stands behind it. Or a line that the function has printed."""
     if as_json:
         print(to_json(record), flush=True)
+        return
+    if "stream" in record:
+        print(records.printed(record), flush=True)
         return
     print(records.call(record), flush=True)
     if record.get("status") == "error" and (behind := show.behind(record)):

@@ -34,11 +34,25 @@ def whole_records(answer: Answer) -> str:
 
 def call(record: Answer) -> str:
     """A call and what came of it, in one line: `12:00:01.123  hello("Pi") -> "Hello, Pi!"  1.9 ms`."""
-    time = str(record.get("time_start", "")).partition("T")[2].rstrip("Z")
     cold = ", cold" if record.get("cold") else ""
     told = coloured(printable(outcome(record)), RED if record.get("status") == "error" else GREEN)
     name = str(record.get("function", ""))
-    return f"{coloured(time, DIM)}  {called(name, record)} -> {told}  {coloured(took(record) + cold, DIM)}"
+    time = coloured(clock(record.get("time_start")), DIM)
+    return f"{time}  {called(name, record)} -> {told}  {coloured(took(record) + cold, DIM)}"
+
+
+def printed(event: Answer) -> str:
+    """A line that a function has printed or logged: `12:00:01.122  | hello`, `12:00:01.122  | warning: hot  c=71`."""
+    level = event.get("level", "")
+    fields = "".join(f"  {name}={_short(_json(value))}" for name, value in event.get("fields", {}).items())
+    told = printable(f"{level}: {event.get('line')}" if level else str(event.get("line"))) + printable(fields)
+    colour = {"warning": RED, "error": RED}.get(level, "")
+    return f"{coloured(clock(event.get('time')), DIM)}  | {coloured(told, colour) if colour else told}"
+
+
+def clock(time: object) -> str:
+    """Of an ISO time what a clock shows."""
+    return str(time or "").partition("T")[2].rstrip("Z")
 
 
 def called(function: str, record: Answer) -> str:
