@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class ServerClient(Client):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._unconfirmed: dict[int, bytes] = {}
+        self._counting = threading.Lock()
+        self.unconfirmed_bytes = 0  # of what `publish_packed` has published
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Read so many packets, if there are."""
@@ -99,6 +102,7 @@ class ServerClient(Client):
         mid = self._mid_generate() if publication.qos else 0
         packet = packets.publish(publication, mid, properties)
         if mid:
+            self._count(len(packet))
             self._unconfirmed[mid] = packet
         self._write_behind(packet)
 
@@ -114,6 +118,10 @@ class ServerClient(Client):
     def acknowledge(self, mid: int) -> None:
         """Acknowledge a message of QoS 1."""
         self._write_behind(packets.puback(mid))
+
+    def _count(self, unconfirmed_bytes: int) -> None:
+        with self._counting:
+            self.unconfirmed_bytes += unconfirmed_bytes
 
     def _write_behind(self, packet: bytes) -> None:
         if self._out_packet:
@@ -171,7 +179,9 @@ class ServerClient(Client):
         if first & 0xF0 != packets.PUBACK or self.on_confirmed is None:
             return False
         mid = int.from_bytes(body[:2], "big")
-        if self._unconfirmed.pop(mid, None) is None:
+        if (packet := self._unconfirmed.pop(mid, None)) is not None:
+            self._count(-len(packet))
+        else:
             with self._out_message_mutex:
                 if self._out_messages.pop(mid, None) is not None:
                     self._inflight_messages -= 1

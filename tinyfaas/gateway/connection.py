@@ -1,17 +1,17 @@
-"""One connection to the broker: connect for ever, subscribe, receive, publish, acknowledge.
+"""One connection to the broker: connect for ever, subscribe, receive; what goes out, goes out by `outflow`.
 
 Each connection has a thread of its own, which connects and is always there to read. Any other thread that has nothing
-else to do may read by `inflow` as well: a request is then run by the thread that read it. Answers are written by
-whichever thread made them, straight to the socket. To wake another thread costs more than to read or to write.
+else to do may read by `inflow` as well: a request is then run by the thread that read it. To wake another thread costs
+more than to read or to write.
 
-Three locks meet here. That of `inflow` is held by the one that reads. `_sending` guards what goes out and whether the
-connection is up; it may be taken under that of `inflow`, and never the other way round. paho holds a lock of its own
-while it calls back; so no callback takes `_sending`, and what a callback wants sent, who reads sends later.
+Three locks meet here. That of `inflow` is held by the one that reads. That of `outflow` guards what goes out and
+whether the connection is up; it may be taken under that of `inflow`, and never the other way round. paho holds a lock
+of its own while it calls back; so no callback takes that of `outflow`, and what a callback wants sent, who reads sends
+later.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 import time
@@ -27,28 +27,22 @@ from paho.mqtt.reasoncodes import ReasonCode
 from tinyfaas import log
 from tinyfaas.config import Mqtt
 from tinyfaas.delivery import Admission, Ledger, digest_of
-from tinyfaas.gateway import packets
-from tinyfaas.gateway.acks import Acknowledgements
 from tinyfaas.gateway.client import Received, Session, make_client
 from tinyfaas.gateway.inflow import Inflow
-from tinyfaas.gateway.outbox import Outbox
+from tinyfaas.gateway.outflow import Outflow
 from tinyfaas.gateway.subscriptions import Subscriptions
 from tinyfaas.loops import PROPERTY
-from tinyfaas.model import Answer, Firing, Publication, Request
+from tinyfaas.model import Answer, Publication, Request
 from tinyfaas.pulse import Pulse
 
 logger = log.get("gateway")
 
 _TICK_S = 1.0
 _FIRST_PAUSE_S = 0.5
-_GRACE_S = 5.0  # after a reconnect, how long the broker has to deliver again what it holds
 _STABLE_S = 10.0  # a connection that lasted this long was a good one: the next attempt comes soon
 _STANDBY_S = 15.0  # how often a server whose name another one has looks whether that is still so
 _LOOKUP_S = 60.0  # to find the broker's address: a resolver asks each of its servers, and asks again
 _STOP_S = 2.0
-_TURN_S = 5.0  # how long a function's publication waits for the broker to confirm others
-_TURN_LOOK_S = 0.005
-_SILENCE = Answer("", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +73,9 @@ class Connection:
         self._settings = settings
         self._session = session
         self._subscriptions = subscriptions
-        self._error_topic = error_topic
         self._ledger = ledger
         self._handlers = handlers
         self._v5 = settings.protocol == "5"
-        self._sending = threading.RLock()
-        self._up = False
-        self._up_since_s = 0.0
-        self._epoch = 0
-        self._receive_maximum = 65_535
-        self._published = 0
-        self._confirmed = 0
-        self._confirming = itertools.count(1)
-        self._outbox = Outbox(handlers.recall)
-        self._acks = Acknowledgements(in_order_of_receipt=settings.ack_order == "received")
         self._later: deque[Callable[[], None]] = deque()
         self._stopping = threading.Event()
         self._paused = False
@@ -109,21 +92,22 @@ class Connection:
         self._client.on_subscribe = lambda _client, _data, mid, reasons, _: subscriptions.subscribed(mid, reasons)
         self._client.on_unsubscribe = lambda _client, _data, mid, *_: subscriptions.unsubscribed(mid)
         self._client.on_received = self._on_received
-        self._client.on_confirmed = self._on_confirmed
-        # With this set paho only queues; what writes is `_flush` and who reads, both under `_sending`.
+        # With this set paho only queues; what writes is `outflow`, under its lock.
         self._client.on_socket_register_write = lambda *_: None
-        self.inflow = Inflow(self._client, self._takes, self._have_read, self._write)
+        self._outflow = Outflow(self._client, settings, error_topic, ledger, handlers.recall, self._look)
+        self._client.on_confirmed = self._outflow.confirmed
+        self.inflow = Inflow(self._client, self._takes, self._have_read, self._outflow.write)
         self._thread = threading.Thread(target=self._run, name=f"network-{session.client_id}", daemon=True)
 
     @property
     def up(self) -> bool:
         """Whether the broker has accepted us and we have subscribed."""
-        return self._up
+        return self._outflow.up
 
     @property
     def dropped_answers(self) -> int:
         """Answers that were lost while the broker was away."""
-        return self._outbox.dropped
+        return self._outflow.dropped_answers
 
     def stuck(self, within_s: float) -> bool:
         """Whether the network thread has died, or shown no life within this time or the longest connecting takes."""
@@ -138,12 +122,7 @@ class Connection:
 
         While the broker is away there is nothing to do: everything is asked for at every connect.
         """
-        with self._sending:
-            if not self._up:
-                return False
-            self._subscriptions.ask(self._client, v5=self._v5)
-            self._flush()
-        return self._subscriptions.wait(timeout_s)
+        return self._ask() and self._subscriptions.wait(timeout_s)
 
     def pause(self) -> None:
         """Take nothing more off the broker; answers still go out."""
@@ -151,12 +130,8 @@ class Connection:
 
     def stop(self) -> None:
         """Disconnect in order, so that the will is not sent; the broker keeps the session."""
-        with self._sending:
-            self._stopping.set()
-            if self._up:
-                self._up = False
-                self._client.disconnect()
-                self._flush()
+        self._outflow.hang_up()
+        self._stopping.set()
         self.inflow.call()
         self._thread.join(_STOP_S)
         if not self._thread.is_alive():
@@ -164,134 +139,39 @@ class Connection:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         """Publish something that answers no request; False if the connection is down."""
-        with self._sending:
-            if not self._up:
-                return False
-            self._publish(Publication(topic, payload, qos, retain, json=True))
-            self._flush()
-        return True
+        return self._outflow.publish(Publication(topic, payload, qos, retain, json=True))
 
     def tell(self, request: Request, answer: Answer) -> None:
         """Publish what came of a request of our own, if the broker is there: it is not kept until then."""
-        with self._sending:
-            if self._up:
-                self._publish_answer(request, answer)
-                self._flush()
+        self._outflow.tell(request, answer)
 
     def publish_in_turn(self, publication: Publication, chain: str) -> str:
         """Publish what a function says; returns why not: that the connection is down, or nothing is confirmed any more.
 
         Waits where the broker is to confirm first what it has, so that no more is on its way than it takes.
         """
-        give_up_s = time.monotonic() + _TURN_S
-        while True:
-            with self._sending:
-                if not self._up:
-                    return "the broker is away"
-                if not publication.qos or self._has_window():
-                    self._publish(publication, chain)
-                    self._flush()
-                    return ""
-            if time.monotonic() > give_up_s:
-                return "the broker confirms nothing"
-            time.sleep(_TURN_LOOK_S)
+        return self._outflow.publish_in_turn(publication, chain)
 
     def reply(self, request: Request, answer: Answer | None) -> None:
         """Publish an answer, then acknowledge its request. Without one the request is left to the broker.
 
         Both go out with the next `send`. What can't be sent now is kept and sent after the reconnect.
         """
-        with self._sending:
-            if answer is None:
-                self._ledger.settle(request)
-                return
-            request.answer = answer
-            if self._awaits_redelivery(request):
-                self._outbox.keep(request, until_redelivered=True)
-            elif not self._up or not self._has_window():
-                self._outbox.keep(request, until_redelivered=False)
-            else:
-                self._send(request)
-        if self._starved and not self._ledger.overfull():
-            self._starved = False
-            self.inflow.go_on()
+        self._outflow.reply(request, answer)
+        self._feed()
 
     def send(self) -> None:
         """Let what was replied go out."""
-        with self._sending:
-            if self._up:
-                self._flush()
+        self._outflow.send()
 
     def discard(self, request: Request) -> None:
         """One function less needs this message: if nobody does any more, acknowledge it. Any thread may say so."""
-        if self.inflow.reads():  # it is called back by paho, and may not take `_sending`
-            self._later.append(lambda: self._done_with(request))
+        if self.inflow.reads():  # it is called back by paho, and may not take the lock of `outflow`
+            self._later.append(lambda: self._outflow.done_with(request))
             return
-        self._done_with(request)
-        self.send()
-
-    # --- what goes out -----------------------------------------------------------------------------------------
-
-    def _awaits_redelivery(self, request: Request) -> bool:
-        """Whether a request must come again before it can be acknowledged, and may yet do so."""
-        if not request.mid:
-            return False
-        if not self._up:
-            return True
-        return request.epoch != self._epoch and time.monotonic() < self._up_since_s + _GRACE_S
-
-    def _has_window(self) -> bool:
-        """Whether the broker takes one more publication before it has confirmed those it has."""
-        return self._published - self._confirmed < self._receive_maximum
-
-    def _send(self, request: Request) -> None:
-        assert request.answer is not None
-        acknowledged = request.mid and request.epoch == self._epoch
-        self._publish_answer(request, request.answer)
-        if acknowledged:
-            for mid in self._acks.answered(request.mid):
-                self._client.acknowledge(mid)
-        self._ledger.settle(request)
-        if isinstance(request, Firing):
-            for cause in request.causes:
-                self._done_with(cause)
-
-    def _done_with(self, cause: Request) -> None:
-        """What a message has called once less to call is published; after the last, the message is acknowledged."""
-        with self._sending:
-            cause.firings -= 1
-            if not cause.firings:
-                self.reply(cause, _SILENCE)
-
-    def _publish_answer(self, request: Request, answer: Answer) -> None:
-        if answer.payload and answer.topic:
-            chain = answer.chain if request.chain or request.correlation is None else ""
-            self._publish(Publication(answer.topic, answer.payload, request.qos, json=True), chain, request.correlation)
-        for publication in answer.publications:
-            self._publish(publication, answer.chain)
-        if answer.error_payload:
-            self._publish(Publication(self._error_topic, answer.error_payload, request.qos, json=True), answer.chain)
-
-    def _publish(self, publication: Publication, chain: str = "", correlation: bytes | None = None) -> None:
-        self._published += bool(publication.qos)
-        properties = packets.properties(correlation, chain, json=publication.json) if self._v5 else b""
-        self._client.publish_packed(publication, properties)
-
-    def _flush(self) -> None:
-        """Write what is queued, as far as the socket takes it; who attends sees to the rest."""
-        self._client.loop_write()
-        if self._client.want_write():
-            self.inflow.look()
-
-    def _send_kept(self) -> None:
-        with self._sending:
-            if not self._up:
-                return
-            if time.monotonic() >= self._up_since_s + _GRACE_S:
-                self._outbox.give_up_waiting()
-            while self._has_window() and (request := self._outbox.next()) is not None:
-                self._send(request)
-            self._flush()
+        self._outflow.done_with(request)
+        self._outflow.send()
+        self._feed()
 
     # --- the connection's own thread, and those that attend -------------------------------------------------------
 
@@ -356,6 +236,12 @@ class Connection:
             if self.inflow.watch(next_tick_s - now_s):
                 self._handlers.arrived()
 
+    def _ask(self) -> bool:
+        return self._outflow.say(lambda: self._subscriptions.ask(self._client, v5=self._v5))
+
+    def _look(self) -> None:
+        self.inflow.look()
+
     def _takes(self) -> bool:
         return not (self._paused or self._starved)
 
@@ -363,15 +249,15 @@ class Connection:
         """What follows from what was read: what paho's callbacks left for later, and whether more may be taken."""
         while self._later:
             self._later.popleft()()
-        if self._outbox:
-            self._send_kept()
+        self._outflow.send_kept()
         # Not while the broker's word is awaited: that it took us, or that it took our answers.
-        self._starved = self._up and self._has_window() and self._ledger.overfull()
+        self._starved = self._outflow.up and self._outflow.has_window() and self._ledger.overfull()
 
-    def _write(self) -> None:
-        if self._client.want_write():
-            with self._sending:
-                self._client.loop_write()
+    def _feed(self) -> None:
+        """Read on, if that was left off and there is room again."""
+        if self._starved and not self._ledger.overfull():
+            self._starved = False
+            self.inflow.go_on()
 
     def _failed(self, error: str) -> None:
         if error != self._said:  # once, and not at every attempt
@@ -380,15 +266,10 @@ class Connection:
         self._said = error
 
     def _came_up(self, *, session_present: bool) -> None:
-        with self._sending:
-            self._up, self._up_since_s = True, time.monotonic()
-            self.connects += 1
-            self._said = self._reason = self._rival = ""
-            self._published += self._client.publish_again(session_present=session_present)
-            if not session_present:
-                self._outbox.give_up_waiting()
-            self._subscriptions.ask(self._client, v5=self._v5)  # what has come to be wanted since `_on_connect`
-            self._flush()
+        self.connects += 1
+        self._said = self._reason = self._rival = ""
+        self._outflow.came_up(session_present=session_present)
+        self._ask()  # what has come to be wanted since `_on_connect`
         logger.info("connected", client_id=self._session.client_id, host=self._settings.host,
                     port=self._settings.port, session_present=session_present)  # fmt: skip
         self.attempted.set()
@@ -396,14 +277,13 @@ class Connection:
 
     def _went_down(self) -> float:
         """Note that the connection is gone; returns for how many seconds it stood."""
-        with self._sending:
-            was_up, self._up = self._up, False
+        was_up = self._outflow.went_down()
         self._subscriptions.lost()
         if not was_up:
             return 0.0
         logger.warning("disconnected", client_id=self._session.client_id, reason=self._reason)
         self._handlers.changed()
-        return time.monotonic() - self._up_since_s
+        return time.monotonic() - self._outflow.up_since_s
 
     # --- what paho calls back, all on the thread that reads but for _on_disconnect ---------------------------------
 
@@ -412,10 +292,7 @@ class Connection:
             self._failed(f"refused: {reason}")
             return
         session_present = bool(flags.session_present)
-        self._receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
-        self._published, self._confirmed, self._confirming = 0, 0, itertools.count(1)  # the broker counts anew too
-        self._epoch += 1  # nothing is sent before `_came_up`, but messages may come right behind this
-        self._acks.begin_connection()
+        self._outflow.begin(getattr(properties, "ReceiveMaximum", 65_535))
         self._ledger.resume(session_present=session_present)
         self._subscriptions.renew(
             client, v5=self._v5, session_present=session_present,
@@ -426,35 +303,22 @@ class Connection:
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._reason = str(reason)
 
-    def _on_confirmed(self) -> None:
-        # Several threads come here without a common lock; a count never loses a step as `+= 1` would.
-        self._confirmed = next(self._confirming)
-
     def _on_received(self, message: Received) -> None:
         try:
             request = self._request(message)
             admission, held = self._ledger.admit(request)
-            if request.mid:
-                self._acks.received(request.mid)
+            self._outflow.received(request)
             if admission is Admission.NEW:
                 self._handlers.accept(request)
             elif admission is Admission.JOINED:
-                self._later.append(lambda: self._joined(held))
+                self._later.append(lambda: self._outflow.redelivered(held))
             else:
                 self._later.append(lambda: self._say_refused(request))
         except Exception:  # one bad message must not end the thread that reads all others
             logger.exception("message_not_accepted")
 
-    def _joined(self, held: Request) -> None:
-        with self._sending:
-            self._outbox.redelivered(held)
-
     def _say_refused(self, request: Request) -> None:
-        answer = self._handlers.refuse(request)
-        with self._sending:
-            if self._up:
-                self._publish_answer(request, answer)
-                self._flush()
+        self._outflow.tell(request, self._handlers.refuse(request))
 
     def _request(self, message: Received) -> Request:
         properties, now_s = message.properties, time.monotonic()
@@ -468,7 +332,7 @@ class Connection:
             mid=message.mid,
             dup=message.dup,
             retain=message.retain,
-            epoch=self._epoch,
+            epoch=self._outflow.epoch,
             received_s=now_s,
             expires_s=None if expiry_s is None else now_s + expiry_s,
             response_topic=getattr(properties, "ResponseTopic", ""),
