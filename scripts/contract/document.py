@@ -38,9 +38,16 @@ _DONE = {command: f"{command}Done" for command in COMMANDS}
 
 def asyncapi() -> str:
     """The document, as a file."""
-    head = "# Made by scripts/docs.py from scripts/contract and the server's code; not to be edited here.\n"
+    head = "---\n# Made by scripts/docs.py from scripts/contract and the server's code; not to be edited here.\n"
     plain = json.loads(json.dumps(document()))  # no object twice: YAML would make anchors of them
-    return head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110)
+    return head + yaml.dump(plain, Dumper=_Indenting, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Indenting(yaml.SafeDumper):
+    """Writes lists as yamllint wants them: further in than the key they belong to."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, indentless=False)
 
 
 def document() -> dict[str, Any]:

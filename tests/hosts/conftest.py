@@ -27,9 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class BySharedHosts(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests that share hosts run in one process, where scripts/test takes several."""
+    """Tests that share hosts run in one process, where scripts/test takes several; faults have one."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith("tests/faults/"):
+            return "faults"
         return next((suite for suite in SUITES if f"[{suite}" in nodeid), "fleet")
 
 
