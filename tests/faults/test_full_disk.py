@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from tests.harness.tally import tally, wait_answered
 from tests.harness.tmpfs import SmallDisk, small_disk
 from tests.harness.waiting import eventually
 
-SIZE_BYTES = 8 * 1024 * 1024
+SIZE_BYTES = 128 * 1024 * 1024  # a build leaves 64 MiB of it free
 OLD = "def main(number): return ['old', number]"
 NEW = "def main(number): return ['new', number]"
 
@@ -62,7 +63,7 @@ def test_a_full_disk_stops_no_call_and_is_forgotten_when_there_is_room(
     assert "No space left" in said["error"] or "no space left" in said["error"]
     for failed in (refused, new):
         assert failed["status"] == "error"
-        assert "no space left" in failed["error"].lower(), failed
+        assert re.search("no space left|the disk has less than", failed["error"].lower()), failed
     assert served == ["old", 1]
     assert unrecorded > 0
     assert (counts.lost, counts.twice) == (set(), 0)
