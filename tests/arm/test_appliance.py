@@ -134,7 +134,7 @@ def test_the_units_exposure_is_low(pi: Machine) -> None:
 def test_every_unit_test_of_control_groups_runs_where_all_controllers_are(
     pi: Machine, wheels: Path, tmp_path: Path
 ) -> None:
-    needed = ("paho-mqtt", "psutil", "sdnotify", "structlog", "pytest>=8", "hypothesis", "pytest-timeout")
+    needed = ("cronsim", "paho-mqtt", "psutil", "sdnotify", "structlog", "pytest>=8", "hypothesis", "pytest-timeout")
     unpack(wheels, tmp_path / "packages", *needed)
     pi.copy(tmp_path, "/opt", "packages")
     pi.copy(CHECKOUT, "/opt/checkout", "deploy", "functions", "LICENSE", "pyproject.toml", "README.md", "scripts",

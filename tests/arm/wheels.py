@@ -11,7 +11,7 @@ from tests.arm.machine import SUITE
 from tests.hosts.image import SUITES
 from tests.hosts.wheels import wheels
 
-_PURE = ("paho_mqtt", "pyseccomp", "sdnotify", "structlog", "tinyfaas")
+_PURE = ("cronsim", "paho_mqtt", "pyseccomp", "sdnotify", "structlog", "tinyfaas")
 _PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
 
 
