@@ -49,15 +49,20 @@ class Control:
         self.variables: dict[str, Any] = {}
         self.own: dict[str, dict[str, Any]] = {host.name: {} for host in hosts}
 
-    def play(self, playbook: str, *arguments: str, check: bool = True) -> Played:
-        """Run a playbook on all hosts; with `check` one that fails is an error that shows what it printed."""
+    def play(self, playbook: str, *arguments: str, check: bool = True, all_are_there: bool = True) -> Played:
+        """Run a playbook on all hosts; with `check` one that fails is an error that shows what it printed.
+
+        So is a host that is not reached, which Ansible takes for none, unless not `all_are_there`.
+        """
         group = {
             "hosts": {
                 host.name: {"ansible_host": host.cable.address, **self.own[host.name]} for host in self.hosts
             },
             "vars": {"ansible_ssh_private_key_file": str(KEY), **self.variables},
         }  # fmt: skip
-        return play(self.folder, group, playbook, *arguments, check=check, programs=self._programs)
+        played = play(self.folder, group, playbook, *arguments, check=check, programs=self._programs)
+        assert not (check and all_are_there) or "Not reached, and left" not in played.output, played.output
+        return played
 
     @contextlib.contextmanager
     def given(self, host: Host, **variables: Any) -> Iterator[None]:
