@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,14 +93,15 @@ def play(
     inventory = folder / "inventory.json"
     inventory.write_text(json.dumps({"tinyfaas": group | {"vars": usual | group["vars"]}}), encoding="utf-8")
     command = [programs / "ansible-playbook", "--inventory", inventory, PLAYBOOKS / playbook]
-    environ = {
-        "PATH": f"{programs}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8",
-        "ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"),
-    }  # fmt: skip
-    done = subprocess.run(
-        [*map(str, command), *arguments], env=environ, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, timeout=limit_s, check=False,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="ssh-", ignore_cleanup_errors=True) as sockets:  # whose paths must be short
+        environ = {
+            "PATH": f"{programs}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"), "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
+        }  # fmt: skip
+        done = subprocess.run(
+            [*map(str, command), *arguments], env=environ, cwd=folder, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit_s, check=False,
+        )  # fmt: skip
     assert not check or done.returncode == 0, f"{playbook}: status {done.returncode}\n{done.stdout}"
     return _played(done.returncode, done.stdout)
 
