@@ -20,6 +20,10 @@ pytestmark = pytest.mark.skipif(bool(ansible.missing()), reason=ansible.missing(
 PLAY_S = 3600.0
 HIGHEST_EXPOSURE = 3.0
 UNIT_TESTS = "tests/unit/test_cgroups.py"
+NEEDED = (
+    "cronsim", "hypothesis", "jsonschema", "paho-mqtt", "psutil", "pytest>=8", "pytest-timeout", "pyyaml", "sdnotify",
+    "structlog",
+)  # fmt: skip
 GROUP = "/sys/fs/cgroup/system.slice/tinyfaas.service"
 
 
@@ -134,10 +138,9 @@ def test_the_units_exposure_is_low(pi: Machine) -> None:
 def test_every_unit_test_of_control_groups_runs_where_all_controllers_are(
     pi: Machine, wheels: Path, tmp_path: Path
 ) -> None:
-    needed = ("cronsim", "paho-mqtt", "psutil", "sdnotify", "structlog", "pytest>=8", "hypothesis", "pytest-timeout")
-    unpack(wheels, tmp_path / "packages", *needed)
+    unpack(wheels, tmp_path / "packages", *NEEDED)
     pi.copy(tmp_path, "/opt", "packages")
-    pi.copy(CHECKOUT, "/opt/checkout", "deploy", "functions", "LICENSE", "pyproject.toml", "README.md", "scripts",
+    pi.copy(CHECKOUT, "/opt/checkout", "deploy", "docs", "functions", "LICENSE", "pyproject.toml", "README.md", "scripts",
             "tests", "tinyfaas")  # fmt: skip
     said = pi.run(f"cd /opt/checkout && PYTHONPATH=/opt/packages python3 -m pytest {UNIT_TESTS}", timeout_s=PLAY_S)
 
