@@ -140,8 +140,10 @@ def test_every_unit_test_of_control_groups_runs_where_all_controllers_are(
 ) -> None:
     unpack(wheels, tmp_path / "packages", *NEEDED)
     pi.copy(tmp_path, "/opt", "packages")
-    pi.copy(CHECKOUT, "/opt/checkout", "deploy", "docs", "functions", "LICENSE", "pyproject.toml", "README.md", "scripts",
-            "tests", "tinyfaas")  # fmt: skip
+    pi.copy(
+        CHECKOUT, "/opt/checkout", "deploy", "docs", "functions", "LICENSE", "pyproject.toml", "README.md", "scripts",
+        "tests", "tinyfaas",
+    )  # fmt: skip
     said = pi.run(f"cd /opt/checkout && PYTHONPATH=/opt/packages python3 -m pytest {UNIT_TESTS}", timeout_s=PLAY_S)
 
     assert " passed" in said
