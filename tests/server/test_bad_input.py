@@ -125,8 +125,9 @@ def test_twenty_megabytes_are_refused_and_still_answered_to_who_asked(listener: 
 def test_at_no_depth_does_nesting_become_the_servers_own_fault(listener: Client, echo: str, depth: int) -> None:
     label = new_label("request")
     listener.publish(f"faas/invoke/{echo}", f'{{"request_id": "{label}", "args": {"[" * depth + "]" * depth}}}')
-    answer = listener.wait(lambda each: each.topic == f"faas/response/invoke/{echo}", "an answer").body
-    assert answer["status"] == "success" or answer["code"] in ("bad_request", "function_error", "bad_result")
+    answer = listener.wait(lambda each: each.topic == f"faas/response/invoke/{echo}", "an answer")
+    succeeded = b'"status":"success"' in answer.payload  # its result may be nested deeper than can be read here
+    assert succeeded or answer.body["code"] in ("bad_request", "function_error", "bad_result")
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + "0" * 4000, "1e-999", "-0", "1E400"])
